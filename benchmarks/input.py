@@ -23,7 +23,7 @@ from etils import epath
 from reporting import argument_parser, print_header, print_line
 
 from bertjax.config import Config, DataConfig, ModelConfig, TrainConfig, to_dict
-from bertjax.data.records import record_format
+from bertjax.data.records import record_format, shard_files
 from bertjax.data.records.manifest import Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import Schema
 from bertjax.types import Batch
@@ -116,7 +116,7 @@ def decoding_rate(folder: epath.Path, arguments: argparse.Namespace) -> float:
     manifest = read_manifest(folder)
     assert manifest is not None
     shard = manifest.shards[0]
-    records = np.array(record_format.map_records(folder / shard.name, SCHEMA, shard))
+    records = np.array(shard_files.map_records(folder / shard.name, SCHEMA, shard))
     begin, done = time.perf_counter(), 0
     while done < arguments.batches * arguments.batch_size:
         first = done % (len(records) - arguments.batch_size)

@@ -1,5 +1,16 @@
 """Numbers as text for a reader: the one place that decides how a figure is written."""
 
+MAX_DIGITS = 4300
+"""Maximum number of digits that `int` reads: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits"""
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that decimal digits, perhaps behind a sign, are; None for too many.
+
+    Of more than `MAX_DIGITS` digits `int` raises `ValueError`, since they take it very long.
+    """
+    return int(text) if len(text) <= MAX_DIGITS else None
+
 
 def number_text(value: float, spec: str) -> str:
     """Return `value` in a format of Python, such as `.3f`; what rounds to zero has no sign.

@@ -79,7 +79,7 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
     train = dataclasses.replace(config.train, eval_max_batches=0)
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
-    source = prepared_source(config, model.tokenizer)
+    source = prepared_source(config, model.tokenizer, trains=False)
     own = checkpoint.read_checkpoint_config(model.checkpoint)
     asked = corpora(config) != corpora(own)
     data_record.check_evaluated_data(model.checkpoint, config, source.facts, asked=asked)

@@ -24,6 +24,7 @@ from bertjax.interop.import_model import (
     ExternalModel,
     check_imported_from,
     is_external,
+    is_imported_from,
     read_external_model,
     save_external_model,
 )
@@ -40,6 +41,7 @@ from bertjax.training.initial_model import (
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.side_file import SideFile
+from bertjax.training.run_config import has_begun
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
 from bertjax.training.step import check_batch
@@ -157,7 +159,9 @@ def finetune(
             result = tuning.write_result(resolved, run_dir, outcome.evaluations, checked.prepared)
         evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
-            warn_of_baseline(checked.prepared.baseline, result["figures"]["score"])
+            figures = result["figures"]
+            constant = checked.prepared.is_constant(figures)
+            warn_of_baseline(checked.prepared.baseline, figures["score"], constant=constant)
         return evaluated
 
 
@@ -267,8 +271,10 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
         expected="a run, for several processes (`bertjax import` makes one)",
     )
     folder = run_dir / IMPORTED
-    # An earlier start of this run has imported it.
-    if (folder / checkpoint.FOLDER).exists():
+    # An earlier start of this run has imported it. If it ended before its first update, it may
+    # have imported another model, which is replaced.
+    imported = checkpoint.has_checkpoint(folder)
+    if imported and (has_begun(run_dir) or is_imported_from(folder, source)):
         check_imported_from(folder, source)
         return _Start(str(folder), read_initial_model(folder))
     external = read_external_model(source)
@@ -289,6 +295,8 @@ def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epa
         if unfinished.exists():
             unfinished.rmtree()
         save_external_model(external, unfinished)
+        if (run_dir / IMPORTED).exists():
+            (run_dir / IMPORTED).rmtree()
         unfinished.rename(run_dir / IMPORTED)
     if hosts.is_first():
         save_tokenizer(checked.config, checked.tokenizer, run_dir)

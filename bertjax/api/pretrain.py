@@ -99,7 +99,7 @@ def train(
     first = hosts.is_first()
     if first:
         check_tokenizer(config, tokenizer, run_dir)
-    source = prepared_source(config, tokenizer)
+    source = prepared_source(config, tokenizer, progress=progress)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
     if not checkpoint.has_checkpoint(run_dir):

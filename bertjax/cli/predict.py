@@ -22,6 +22,9 @@ from bertjax.cli.arguments import (
 from bertjax.config import Config
 from bertjax.errors import check
 
+ENCODING = "--finetune.encoding"
+UTF8 = "utf-8"
+
 if TYPE_CHECKING:
     from bertjax.finetuning.load import Finetuned
     from bertjax.finetuning.predict_texts import Answer
@@ -39,8 +42,9 @@ class PredictCommand:
     Words to tag are separated by spaces.
     """
     text_file: str = ""
-    """File with one such text on each line, instead of texts; UTF-8, may be .gz, .bz2, .xz or .zst;
-    - is standard input. The answers are printed, one a line.
+    """File with one such text on each line, instead of texts; may be .gz, .bz2, .xz or .zst;
+    - is standard input. It is UTF-8, whatever the run's own files are, unless this command has
+    --finetune.encoding. The answers are printed, one a line.
     """
     task: str = ""
     """Name of the task that predicts texts, if the model has several."""
@@ -74,15 +78,18 @@ def run(words: Sequence[str]) -> int:
         # The defaults of the options are the checkpoint's own settings, so that is read first.
         command = parse("predict RUN", PredictCommand(config=saved_config(subject)), options)
         texts = (*command.texts, *more_texts)
-        _check(command, texts)
+        # The run's own encoding is that of its files; a pipe has another one only if it is named.
+        names_encoding = any(word.partition("=")[0] == ENCODING for word in options)
+        _check(command, texts, names_encoding)
         if texts or command.text_file:
-            _print_answers(subject, command, texts)
+            encoding = command.config.finetune.encoding if names_encoding else UTF8
+            _print_answers(subject, command, texts, encoding)
         else:
             _write_files(subject, command)
     return 0
 
 
-def _check(command: PredictCommand, texts: Sequence[str]) -> None:
+def _check(command: PredictCommand, texts: Sequence[str], names_encoding: bool) -> None:
     """Raise `UserError` for options that cannot go together."""
     if not texts and not command.text_file:
         for name, value in (("--task", command.task), ("--json", command.json)):
@@ -93,6 +100,12 @@ def _check(command: PredictCommand, texts: Sequence[str]) -> None:
         where="predict: texts and --text-file",
         found="both",
         expected="one of them",
+    )
+    check(
+        not (texts and names_encoding),
+        where=ENCODING,
+        found=command.config.finetune.encoding,
+        expected="none with texts as arguments, whose encoding is that of the terminal",
     )
     for text in texts:
         check(
@@ -133,11 +146,13 @@ def _write_files(subject: str, command: PredictCommand) -> None:
             print(f"{part.task}, {part.split}: {len(part.examples):,} examples: {path}")
 
 
-def _print_answers(subject: str, command: PredictCommand, texts: Sequence[str]) -> None:
+def _print_answers(
+    subject: str, command: PredictCommand, texts: Sequence[str], encoding: str
+) -> None:
     from bertjax.finetuning.load import load_finetuned
     from bertjax.inference.vector_files import STDIN, read_lines
 
-    lines = iter(texts or read_lines(command.text_file))
+    lines = iter(texts or read_lines(command.text_file, encoding))
     # Before the model is loaded: nothing to predict is told at once.
     first = next(lines, None)
     check(

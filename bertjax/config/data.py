@@ -163,7 +163,9 @@ class DataConfig:
     mixture_exponent: float = 0.7
     """Exponent: 0 (equal weights) to 1 (weights proportional to size); multilingual BERT: 0.7."""
     skip_damaged: bool = False
-    """Count records with a wrong checksum and read them as empty rows, instead of an error."""
+    """Count records with a wrong checksum and read them as empty rows, instead of an error.
+    Records that are whole, but not those of the manifest, stay an error.
+    """
 
     def __repr__(self) -> str:
         # The one of dataclasses would have the passwords of databases, in any log or traceback.

@@ -99,8 +99,12 @@ class FinetuneConfig:
     ] = "auto"
     """Spans: rule that compares answers, after the official script of a data set.
     auto: that of the data set that the task's name has in it (cmrc2018, drcd, mlqa_zh, korquad);
-    or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
+    or else, by the paragraphs and answers of the set, mlqa_zh in Chinese, characters in other
     scripts without spaces, squad in all others.
+    """
+    unanswerable: bool = False
+    """Spans: questions may have no answer, as in SQuAD 2.0, although all training questions have
+    one. Where a training question has none, this is so without the option.
     """
     max_target_length: int = 64
     """Sequence to sequence: maximum length of a target in tokens, special tokens included."""

@@ -166,15 +166,21 @@ def _split_url(rest: str) -> tuple[str, str, str]:
     return authority, path, options
 
 
+MAX_PORT_DIGITS = 40
+"""Maximum number of digits of a port: 5, and zeros before them."""
+
+
 def _authority(authority: str, where: str) -> tuple[str | None, str | None, str | None, int | None]:
     """Return user, password, host and port."""
     user_info, has_user, place = authority.rpartition("@")
     user, has_password, password = user_info.partition(":")
     # An IPv6 address has colons, and so stands in brackets (RFC 3986, section 3.2.2).
     match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::(\d*))?", place, re.ASCII)
-    port = int(match[3]) if match and match[3] else None
+    digits = match[3] if match else None
+    # Of more than 4,300 digits `int` raises another error.
+    port = int(digits) if digits and len(digits) <= MAX_PORT_DIGITS else None
     check(
-        match is not None and (port is None or 0 < port < 1 << 16),
+        match is not None and (0 < port < 1 << 16 if port is not None else not digits),
         where=where,
         found="a host that cannot be read",
         expected="HOST or HOST:PORT, the port from 1 to 65535, an IPv6 address in brackets",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from bertjax.finetuning.evaluate import figure_name
 from bertjax.number_text import number_text
 from bertjax.tasks.registry import kind_of
 from bertjax.tasks.task import Task
@@ -28,6 +29,24 @@ def baseline_of(tasks: Sequence[Task], examples: Mapping[str, Sequence[Any]]) ->
     return fmean(scores)
 
 
+def is_constant(
+    tasks: Sequence[Task], examples: Mapping[str, Sequence[Any]], figures: Mapping[str, float]
+) -> bool:
+    """Return whether figures show one answer for all examples of each task (`Kind.is_constant`).
+
+    `figures` are those of all validation sets, by their names (`evaluate.named_figures`).
+    """
+    for task in tasks:
+        own = {}
+        for metric in (task.metric, "accuracy"):
+            name = figure_name(metric, task.name, "", len(tasks) > 1)
+            if name in figures:
+                own[metric] = figures[name]
+        if not kind_of(task).is_constant(task, own, examples[task.name]):
+            return False
+    return True
+
+
 def is_failed(score: float | None, baseline: float | None) -> bool:
     """Return whether a run has failed: its score is not finite, or not above the baseline.
 
@@ -40,9 +59,17 @@ def is_failed(score: float | None, baseline: float | None) -> bool:
     return baseline is not None and score <= baseline
 
 
-def warn_of_baseline(baseline: float | None, score: float | None) -> None:
-    """Log a warning if a run has failed (`is_failed`), as a sweep counts it."""
+def warn_of_baseline(
+    baseline: float | None, score: float | None, *, constant: bool = False
+) -> None:
+    """Log a warning if a run has failed (`is_failed`, `is_constant`), as a sweep counts it."""
     if not is_failed(score, baseline):
+        if constant:
+            log.warning(
+                "the score is %s, and one answer for all validation examples gets it, too:"
+                " the run has failed, as a sweep would count it",
+                number_text(score or 0.0, ".4f"),
+            )
         return
     shown = "not finite" if score is None else number_text(score, ".4f")
     if baseline is None:

@@ -48,6 +48,7 @@ def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
         task = model.objective.by_name[entry.name]
         for name in registry.validation_splits(entry):
             examples = registry.read_split(entry, name, options, True)
+            registry.KINDS[entry.kind].check_split(entry, name, task, examples)
             registry.check_metric_counts(task, examples, options)
             splits.append(validation_split(model.config, task, name, examples, tokenizer))
     return splits

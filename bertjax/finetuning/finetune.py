@@ -15,7 +15,7 @@ from bertjax.config import Config, Head, OptimizerConfig, TrainConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning import batches
-from bertjax.finetuning.baseline import baseline_of
+from bertjax.finetuning.baseline import baseline_of, is_constant
 from bertjax.finetuning.batches import BatchShape
 from bertjax.finetuning.data_digests import training_digest, validation_digests
 from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
@@ -56,8 +56,19 @@ class Prepared:
     @cached_property
     def baseline(self) -> float | None:
         """Score of the majority-class baseline; see `bertjax.finetuning.baseline.baseline_of`."""
-        own = {split.task: split.examples for split in self.validation if not split.name}
-        return baseline_of([opened.task for opened in self.opened], own)
+        return baseline_of(self._tasks, self._own_validation)
+
+    def is_constant(self, figures: Mapping[str, float]) -> bool:
+        """Return whether validation figures show one answer for all (`baseline.is_constant`)."""
+        return is_constant(self._tasks, self._own_validation, figures)
+
+    @property
+    def _tasks(self) -> list[Task]:
+        return [opened.task for opened in self.opened]
+
+    @property
+    def _own_validation(self) -> dict[str, Sequence[Any]]:
+        return {split.task: split.examples for split in self.validation if not split.name}
 
     @cached_property
     def validation_digests(self) -> dict[str, str]:

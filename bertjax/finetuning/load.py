@@ -53,6 +53,12 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
         config = for_inference(checkpoint.read_checkpoint_config(folder))
     saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
+        isinstance(saved_tasks, list) and all(isinstance(each, dict) for each in saved_tasks),
+        where=f"{folder}/meta: tasks",
+        found=repr(saved_tasks)[:80],
+        expected="a list of objects",
+    )
+    check(
         len(saved_tasks) > 0,
         where=str(folder),
         found="a model without a task",

@@ -19,10 +19,11 @@ from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.logs.step_log import DivergedError
+from bertjax.training.run_config import CELLS, FAILED
 
 log = logging.getLogger("bertjax")
 
-CELLS, FAILED, FILE = "cells", "failed.json", "sweep.json"
+FILE = "sweep.json"
 
 
 class Swept(NamedTuple):
@@ -145,7 +146,8 @@ def _run_cell(
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
         finetune.write_result(resolved, folder, outcome.evaluations, prepared)
-    return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
+    figures = read_json(folder / checkpoint.RESULT)["figures"]
+    return Result(cell, figures["score"], prepared.is_constant(figures))
 
 
 def cell_config(config: Config, cell: Cell) -> Config:

@@ -96,6 +96,8 @@ class Result:
     cell: Cell
     metric: float | None
     """Score of the selected checkpoint; higher is better. None: training ended with an error."""
+    is_constant: bool = False
+    """True if the figures show one answer for all, although the score is above the baseline."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,10 @@ def summarize(results: Iterable[Result], *, baseline: float | None) -> list[Sett
     `bertjax.finetuning.baseline.is_failed`. Mean, deviation and best include all runs with a finite
     metric, even failed ones.
     """
-    metrics: dict[Setting, list[float | None]] = {}
+    by_setting: dict[Setting, list[Result]] = {}
     for result in results:
-        metrics.setdefault(result.cell.setting, []).append(result.metric)
-    summaries = [_summary(setting, own, baseline) for setting, own in metrics.items()]
+        by_setting.setdefault(result.cell.setting, []).append(result)
+    summaries = [_summary(setting, own, baseline) for setting, own in by_setting.items()]
     best = max(summaries, key=_mean_or_least, default=None)
     marked = []
     for summary in summaries:
@@ -146,9 +148,8 @@ def _mean_or_least(summary: SettingSummary) -> float:
     return -math.inf if summary.mean is None else summary.mean
 
 
-def _summary(
-    setting: Setting, metrics: Sequence[float | None], baseline: float | None
-) -> SettingSummary:
+def _summary(setting: Setting, results: Sequence[Result], baseline: float | None) -> SettingSummary:
+    metrics = [result.metric for result in results]
     finite = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
     return SettingSummary(
         setting,
@@ -156,7 +157,7 @@ def _summary(
         deviation=statistics.stdev(finite) if len(finite) > 1 else None,
         best=max(finite, default=None),
         runs=len(metrics),
-        failed=sum(is_failed(metric, baseline) for metric in metrics),
+        failed=sum(each.is_constant or is_failed(each.metric, baseline) for each in results),
     )
 
 

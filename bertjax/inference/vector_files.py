@@ -16,17 +16,18 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.inference.embed import Pooling, Vectors
 from bertjax.storage import is_local, opened, write_whole, written_whole
+from bertjax.tasks.files.lines import UTF8, is_utf8, old_lines
 
 VectorDtype = Literal["float32", "float16"]
 STDIN = "-"
 WINDOW = 64  # batches of texts that are predicted, and printed, together
 
 
-def read_lines(name: str) -> Iterator[str]:
+def read_lines(name: str, encoding: str = UTF8) -> Iterator[str]:
     """Yield the lines of a text file, or of standard input (`-`), without their line ends.
 
     A file may be compressed: .gz, .bz2, .xz or .zst. Raises `UserError` naming the file if it
-    cannot be read, and also the line if the line is not UTF-8.
+    cannot be read, and also the line if the line is not text in this encoding.
     """
     if name == STDIN:
         check(
@@ -36,10 +37,10 @@ def read_lines(name: str) -> Iterator[str]:
             found="it closed",
             expected="one text a line",
         )
-        yield from _decoded("standard input", sys.stdin.buffer)
+        yield from _decoded("standard input", sys.stdin.buffer, encoding)
         return
     with opened(name) as file:
-        yield from _decoded(name, file)
+        yield from _decoded(name, file, encoding)
 
 
 def windows(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
@@ -57,14 +58,17 @@ def count_lines(name: str) -> int:
         return sum(1 for _ in file)
 
 
-def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
+def _decoded(where: str, file: Iterable[bytes], encoding: str) -> Iterator[str]:
+    if not is_utf8(encoding):
+        for old_line in old_lines(where, file, encoding):
+            yield old_line.text
+        return
     # Bytes are split at line feeds only. `str.splitlines` would also split at form feeds and
     # U+2028.
     for number, line in enumerate(file, 1):
         # A byte order mark may stand before the first line.
-        encoding = "utf-8-sig" if number == 1 else "utf-8"
         try:
-            text = line.decode(encoding)
+            text = line.decode("utf-8-sig" if number == 1 else UTF8)
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             raise UserError(

@@ -16,7 +16,7 @@ from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import NOT_TAKEN, check_new, save_model
+from bertjax.training.saved_model import IMPORTED, NOT_TAKEN, check_new, imported_from, save_model
 
 log = logging.getLogger("bertjax")
 
@@ -118,7 +118,7 @@ def read_external_model(
             path,
             ", ".join(missing),
         )
-    facts = {"imported": origin}
+    facts = {IMPORTED: origin}
     return ExternalModel(config, params, tokenizer, facts)
 
 
@@ -137,13 +137,21 @@ def is_external(folder: epath.Path) -> bool:
     return has_weights(folder) or (folder / tensorflow.CONFIG).exists() or index.exists()
 
 
+def is_imported_from(run_dir: epath.Path, source: epath.Path) -> bool:
+    """Return whether the model in `run_dir` was imported from this folder."""
+    return _source_of(run_dir) == str(source)
+
+
+def _source_of(run_dir: epath.Path) -> str | None:
+    return imported_from(checkpoint.find_checkpoint(run_dir)[1]).get("source")
+
+
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
     """Raise `UserError` if the model in `run_dir` was imported from another folder."""
-    facts = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get("imported", {})
     check(
-        facts.get("source") == str(source),
+        is_imported_from(run_dir, source),
         where=str(run_dir),
-        found=f"the model of {facts.get('source')}",
+        found=f"the model of {_source_of(run_dir)}",
         expected=f"that of {source} (another --run-dir)",
     )
 

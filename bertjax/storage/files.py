@@ -154,6 +154,11 @@ def local_copy(path: epath.Path, digest: str) -> epath.Path:
     return cached(digest, blocks())
 
 
+def cache_folder() -> epath.Path:
+    """Return the folder of this user's copies of files: `$BERTJAX_CACHE` or `~/.cache/bertjax`."""
+    return epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
+
+
 def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
     """Yield the bytes of an open file, `CHUNK_BYTES` at a time."""
     while block := file.read(CHUNK_BYTES):
@@ -163,10 +168,10 @@ def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
 def cached(digest: str, blocks: Iterator[bytes]) -> epath.Path:
     """Return the path of a file on a local disk; `blocks` are its bytes, unless it is there.
 
-    It is in `~/.cache/bertjax` (or the folder that the environment variable `BERTJAX_CACHE` names)
-    under the name `digest`, which must tell what the file holds: a file is never out of date.
+    It is in `cache_folder` under the name `digest`, which must tell what the file holds: a file is
+    never out of date.
     """
-    folder = epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
+    folder = cache_folder()
     path = folder / digest
     if not path.exists():
         with disk_errors(folder):

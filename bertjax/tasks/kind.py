@@ -25,7 +25,8 @@ from bertjax.tasks.text_lines import ExampleT, PredictionT, TaskT, TextLines
 AUTO = "auto"
 """The value of an option that lets the data choose."""
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
-DECODER_FROM, ANSWER_RULE = "decoder_from", "answer_rule"
+DECODER_FROM = "decoder_from"
+ANSWER_RULE, UNANSWERABLE = "answer_rule", "unanswerable"
 BLEU_TOKENIZER = "bleu_tokenizer"
 FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
 LABEL_NAMES, STRICT_ENTITIES = "label_names", "strict_entities"
@@ -36,6 +37,7 @@ UNSET: Mapping[str, object] = {
     LABEL_SMOOTHING: 0,
     DECODER_FROM: "",
     ANSWER_RULE: AUTO,
+    UNANSWERABLE: False,
     BLEU_TOKENIZER: AUTO,
     FILE_FORM: "table",
     ENCODING: "utf-8",
@@ -206,6 +208,12 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
                 expected=f"{'none' if unset in ('', ()) else unset}, for {entry.name}",
             )
 
+    def check_split(
+        self, entry: Entry, split: str, task: TaskT, examples: Sequence[ExampleT]
+    ) -> None:
+        """Raise `UserError`, naming the files, for a split whose figures the task cannot have."""
+        return
+
     def signatures(self, task: TaskT, examples: Sequence[ExampleT]) -> dict[str, str]:
         """Return how metrics are computed, by name, where the name alone does not say it."""
         return {}
@@ -232,6 +240,16 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
         A run whose score is not better than this counts as failed, as in arXiv 2006.04884.
         """
         return 0.0
+
+    def is_constant(
+        self, task: TaskT, figures: Mapping[str, float], examples: Sequence[ExampleT]
+    ) -> bool:
+        """Return whether the figures show one answer for all, where the metric cannot show it.
+
+        The recall of a class is 1 for a model that always answers this class, and no model exceeds
+        that, so it is no baseline.
+        """
+        return False
 
     @abstractmethod
     def shown_answer(self, prediction: PredictionT) -> str:

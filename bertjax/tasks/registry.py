@@ -9,7 +9,7 @@ import numpy as np
 from bertjax.config import Config, FinetuneConfig, Head
 from bertjax.config.finetune import task_parts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, mismatch, one_line
 from bertjax.tasks.classification.kind import ClassificationKind
 from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.kind import Entry, Kind
@@ -157,6 +157,7 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
     task = kind.make_task(entry.name, splits["train"], options, tokenizer)
     task = with_chosen_metrics(task, options)
     for name in validation_splits(entry):
+        kind.check_split(entry, name, task, splits[name])
         check_metric_counts(task, splits[name], options)
     splits["train"] = _drawn(splits["train"], options.max_train_examples, config.seed)
     return OpenedTask(entry, task, splits)
@@ -273,4 +274,12 @@ def from_plain(values: Mapping[str, Any], where: str) -> Task:
         found=f"the kind of task {name!r}",
         expected=f"one of {', '.join(KINDS)}",
     )
-    return KINDS[name].from_dict(fields)
+    try:
+        return KINDS[name].from_dict(fields)
+    # A field that is missing, has a name that no task has, or a value of another type.
+    except (TypeError, AttributeError) as error:
+        raise mismatch(
+            where=f"{where}, task {fields.get('name', '')}",
+            found=one_line(error),
+            expected="the fields of a task of this version",
+        ) from error

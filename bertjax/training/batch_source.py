@@ -17,8 +17,10 @@ from bertjax.data.batch_checks import inspect_batch
 from bertjax.data.records.foreign_files import foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking.selection import Vocabulary
+from bertjax.progress import Progress, silent
 from bertjax.training.evaluate import Evaluator, heldout_evaluator
 from bertjax.training.provenance import data_record
 from bertjax.types import Batch
@@ -54,14 +56,18 @@ class BatchSource:
     """Function that returns one line for each thing that looks wrong in a batch."""
 
 
-def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
+def prepared_source(
+    config: Config, tokenizer: Tokenizer, *, trains: bool = True, progress: Progress = silent
+) -> BatchSource:
     """Return the batch source of `config.data.prepared_dir`, or of the folders of `data.mixture`.
 
     A folder prepared with `data.validation_fraction` 0 has no held-out records. If no folder has
-    any, the source has no evaluator.
+    any, the source has no evaluator. Whole shards are compared with their manifests; where the
+    source is not for training (`trains`), those of the training split are compared when the first
+    batch of them is read.
 
     Raises `UserError` if a folder has no shards, or if its shards do not fit the configuration or
-    the tokenizer.
+    the tokenizer, or are not those of its manifest.
     """
     folders = corpora(config)
     fingerprint = tokenizer.fingerprint
@@ -73,15 +79,21 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         notes += _notes(folder, "train", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
     heldout = {}
+    held_out: list[pipeline.Records] = []
     digests = {}
     for (name, folder), records, manifest in zip(folders.items(), train, manifests, strict=True):
         digests[name] = records.digest()
         if not _has_heldout(config, folder, manifest):
             continue
         held = pipeline.open_split(config, folder, "validation", fingerprint)
+        held_out.append(held)
         digests[name] += held.digest()
         heldout[name] = partial(_heldout_batches, config, held)
         notes += _notes(folder, "validation", held)
+    # Last, because this may take minutes the first time.
+    for records in [*(train if trains else ()), *held_out]:
+        if isinstance(records, PreparedRecords):
+            records.check_shards(progress)
     vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
 
     make_evaluator = None

@@ -12,9 +12,14 @@ from bertjax.errors import UserError, check, disk_errors
 from bertjax.parallel import hosts
 from bertjax.storage import write_whole
 from bertjax.training import checkpoint, continuation
+from bertjax.training.logs.metrics_log import FILE as METRICS
 from bertjax.training.provenance.data_record import check_same_data
 
 FILE = "config.json"
+CELLS = "cells"
+"""Folder, in that of a sweep, with the folders of its runs."""
+FAILED = "failed.json"
+"""File of a run of a sweep whose training diverged."""
 # Time after which a host must see a file that another host wrote. NFS may cache for half a minute
 # that a file does not exist.
 VISIBLE_SECONDS = 60.0
@@ -26,7 +31,8 @@ def write_run_config(
     """Write `config.json`, after comparing with what an earlier start of the run left there.
 
     This is `config.json` and the newest checkpoint, which also records the data: `facts` must agree
-    with them, unless they are None. Returns `config` with the rules that the run keeps from its
+    with them, unless they are None. A start that ended before its first update binds nothing
+    (`has_begun`). Returns `config` with the rules that the run keeps from its
     beginning (`continuation.kept_rules`). The first process writes. All processes must have the
     same configuration and the same `facts`, and must see the file, since they share the run folder.
     Raises `UserError` naming the first field that differs and must not.
@@ -39,6 +45,23 @@ def write_run_config(
     _check_same_everywhere(config, facts or {})
     _check_shared(run_dir)
     return config.replace(train={"dropout_numbering": hosts.from_first(numbering)})
+
+
+def has_begun(run_dir: epath.Path) -> bool:
+    """Return whether there is a result in the folder of a run or sweep: an update, a checkpoint.
+
+    Without one its configuration and tokenizer are those of a start that failed, and may change.
+    """
+    metrics = run_dir / METRICS
+    try:
+        logged = metrics.exists() and metrics.stat().length > 0
+        marked = any((run_dir / name).exists() for name in (checkpoint.RESULT, FAILED))
+        if logged or marked or checkpoint.has_checkpoint(run_dir):
+            return True
+        cells = run_dir / CELLS
+        return cells.is_dir() and any(has_begun(cell) for cell in cells.iterdir())
+    except OSError as error:
+        raise UserError(f"{run_dir}: cannot be read ({error.strerror or error})") from error
 
 
 def _compare_and_write(run_dir: epath.Path, config: Config) -> Config:
@@ -63,7 +86,7 @@ def _records(run_dir: epath.Path, step: int) -> list[tuple[epath.Path, Any]]:
     """
     records = []
     path = run_dir / FILE
-    if path.exists():
+    if path.exists() and has_begun(run_dir):
         records.append((path, _read_values(path)))
     if step:
         # `config.json` may be deleted or changed by hand; what was trained is in the checkpoint.

@@ -13,6 +13,7 @@ from bertjax.errors import check, disk_errors
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
 from bertjax.training.provenance.data_record import check_fingerprint, short_digest
+from bertjax.training.run_config import has_begun
 from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 
 
@@ -76,7 +77,7 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -
 def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.Path, Tokenizer]]:
     """Return the tokenizers that the run's must equal, each with its folder."""
     tokenizers = []
-    if (run_dir / TOKENIZER).exists():
+    if (run_dir / TOKENIZER).exists() and has_begun(run_dir):
         tokenizers.append((run_dir / TOKENIZER, load_tokenizer(run_dir / TOKENIZER)))
     models = []
     if config.finetune.decoder_from:
@@ -93,9 +94,12 @@ def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.P
 
 
 def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -> None:
-    """Save the tokenizer in a run that has none yet; called by the first process alone."""
+    """Save the tokenizer in a run that has none yet; called by the first process alone.
+
+    One that a start left there which ended before its first update is replaced.
+    """
     folder = run_dir / TOKENIZER
-    if folder.exists():
+    if folder.exists() and has_begun(run_dir):
         return
     # Under another name until it is whole: a start that fails, its disk full, must not leave a part
     # of it, which the next start would refuse.
@@ -106,4 +110,6 @@ def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) ->
             unfinished.rmtree()
     tokenizer.save(unfinished, config.model.max_length)
     with disk_errors(folder):
+        if folder.exists():
+            folder.rmtree()
         unfinished.rename(folder)

@@ -25,6 +25,7 @@ from bertjax.training.provenance.data_record import FINGERPRINT, check_fingerpri
 TOKENIZER = "tokenizer"  # its folder in a run's folder
 # Of a model of `sentence-transformers` what `import` did not take: a field of "imported" in `meta`.
 NOT_TAKEN = "not_taken"
+IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,30 @@ def load_model(
     params = checkpoint.restore_params(
         folder, target, ignored_groups=[TASKS], cast=dtype is not None
     )
-    origin = checkpoint.read_meta(folder).get("imported", {})
-    return TrainedModel(config, run_dir, folder, params, tuple(origin.get(NOT_TAKEN, ())))
+    not_taken = imported_from(folder).get(NOT_TAKEN) or ()
+    return TrainedModel(config, run_dir, folder, params, tuple(not_taken))
+
+
+def imported_from(folder: epath.Path) -> Mapping[str, Any]:
+    """Return what the `meta` of a checkpoint says of the model that was imported; empty if none.
+
+    Raises `UserError` if it is no object, or if what was not taken is no list of texts.
+    """
+    where = f"{folder}/meta: {IMPORTED}"
+    origin = checkpoint.read_meta(folder).get(IMPORTED) or {}
+    check(isinstance(origin, Mapping), where=where, found=_shown(origin), expected="an object")
+    not_taken = origin.get(NOT_TAKEN) or []
+    check(
+        isinstance(not_taken, list) and all(isinstance(each, str) for each in not_taken),
+        where=f"{where}.{NOT_TAKEN}",
+        found=_shown(not_taken),
+        expected="a list of texts",
+    )
+    return origin
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def opened_model(model: TrainedModel | epath.PathLike) -> TrainedModel:

@@ -11,7 +11,8 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
-from tests.api.test_pretrain import put_obstacles, remove_obstacles
+from bertjax.finetuning.sweep_grid import cells
+from tests.api.test_pretrain import put_obstacles, refuse_checkpoints, remove_obstacles
 from tests.tasks.tiny import has_good, write_splits
 from tests.tiny_library import write_library
 
@@ -37,6 +38,46 @@ def test_a_model_of_transformers_is_imported_into_the_run_and_nothing_is_printed
     assert (result.stopped, result.report.exists()) == (False, True)
     # Again it finds the imported model and the finished run.
     assert bertjax.finetune(config, "runs/imported") == result
+
+
+@pytest.mark.slow
+def test_a_start_that_failed_binds_neither_settings_nor_the_model_it_imported(library):
+    run, config = library / "runs" / "failed", bertjax.load_config("finetune.py")
+    shutil.copytree("foreign", "another")
+    run.mkdir()
+    refuse_checkpoints(run)
+    with pytest.raises(UserError, match="checkpoints"):
+        bertjax.finetune(config.replace(init_from="another", seed=3), run)
+    assert (run / "init" / "checkpoints").exists()
+    (run / "checkpoints").unlink()
+    bertjax.finetune(config.replace(init_from="foreign"), run)
+    # Now it has begun.
+    with pytest.raises(UserError, match=r"init: found the model of foreign, expected that of anot"):
+        bertjax.finetune(config.replace(init_from="another"), run)
+    with pytest.raises(UserError, match=r"config\.json: seed: found 3, expected 0"):
+        bertjax.finetune(config.replace(init_from="foreign", seed=3), run)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_failed_binds_neither_settings_nor_the_model_it_imported(library):
+    run, config = library / "runs" / "failed_sweep", bertjax.load_config("finetune.py")
+    shutil.copytree("foreign", "third")
+    grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3,), epochs=(1,), seeds=(0,))
+    (cell,) = (each.folder for each in cells(grid))
+    (run / "cells" / cell).mkdir(parents=True)
+    refuse_checkpoints(run / "cells" / cell)
+    other = config.replace(init_from="third", finetune={"label_smoothing": 0.1})
+    with pytest.raises(UserError, match="checkpoints"):
+        bertjax.sweep(other, run, grid)
+    (run / "cells" / cell / "checkpoints").unlink()
+    config = config.replace(init_from="foreign")
+    assert len(bertjax.sweep(config, run, grid).cells) == 1
+    with pytest.raises(
+        UserError, match=r"init: found the model of foreign, expected that of third"
+    ):
+        bertjax.sweep(config.replace(init_from="third"), run, grid)
+    with pytest.raises(UserError, match=r"label_smoothing: found 0\.1, expected 0\.0"):
+        bertjax.sweep(config.replace(finetune={"label_smoothing": 0.1}), run, grid)
 
 
 def test_a_run_whose_metrics_cannot_be_written_has_the_same_result(library, caplog):

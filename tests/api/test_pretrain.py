@@ -12,6 +12,7 @@ from etils import epath
 
 import bertjax
 from bertjax.cli.main import main
+from bertjax.data.records.manifest import read_manifest
 from bertjax.errors import UserError
 from tests.factory import RUN_FOLDER
 from tests.tiny_library import write_library
@@ -86,6 +87,57 @@ def test_a_mesh_or_a_batch_that_does_not_fit_leaves_no_run_behind(library, chang
     with pytest.raises(UserError, match=r"mesh: found|train\.batch_size: found"):
         bertjax.train(config, "runs/misfit")
     assert not (library / "runs" / "misfit").exists()
+
+
+def refuse_checkpoints(run):
+    """Let no checkpoint be written into the folder of a run, by root neither."""
+    os.symlink("/dev/null/nowhere", run / "checkpoints")
+
+
+def test_a_start_that_failed_binds_neither_settings_nor_tokenizer(library):
+    """It fails where the first checkpoint would lie, when `config.json` has been written."""
+    run, config = library / "runs" / "failed", bertjax.load_config("tiny.py")
+    run.mkdir()
+    refuse_checkpoints(run)
+    with pytest.raises(UserError, match="checkpoints"):
+        bertjax.train(config.replace(train={"steps": 100_000}, seed=3), run)
+    assert (run / "config.json").exists()
+    # As if other data had been named.
+    vocabulary = run / "tokenizer" / "vocab.txt"
+    right = vocabulary.read_text()
+    vocabulary.write_text(right + "another\n")
+    (run / "checkpoints").unlink()
+    assert bertjax.train(config, run).step == 2
+    assert vocabulary.read_text() == right
+    # Now it has begun.
+    with pytest.raises(UserError, match=r"config\.json: seed: found 3, expected 0"):
+        bertjax.train(config.replace(seed=3), run)
+    vocabulary.write_text(right + "another\n")
+    with pytest.raises(UserError, match="tokenizer"):
+        bertjax.train(config, run)
+
+
+def test_a_shard_that_is_not_the_manifests_is_refused_before_there_is_a_run(library, tmp_path):
+    """Its first and last records, which a run's record of its data has, are the right ones."""
+    folder = epath.Path(tmp_path) / "prepared"
+    shutil.copytree("prepared/tiny", folder)
+    manifest = read_manifest(folder)
+    (shard,) = manifest.split("train")
+    size = manifest.schemas["train"].record_bytes
+    content = (folder / shard.name).read_bytes()
+    copied = content[:size] + content[2 * size : 3 * size] + content[2 * size :]
+    (folder / shard.name).write_bytes(copied)
+    config = bertjax.load_config("tiny.py").replace(data={"prepared_dir": str(folder)})
+    message = rf"{shard.name}: found other bytes than were written \(each record is whole"
+    with pytest.raises(UserError, match=message):
+        bertjax.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # An evaluation reads held-out records alone, and compares those.
+    bertjax.evaluate("runs/tiny", config)
+    heldout = manifest.split("validation")[0].name
+    (folder / heldout).write_bytes((folder / heldout).read_bytes()[::-1])
+    with pytest.raises(UserError, match=rf"{heldout}: found other bytes"):
+        bertjax.evaluate("runs/tiny", config)
 
 
 def put_obstacles(run):

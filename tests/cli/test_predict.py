@@ -59,6 +59,28 @@ def test_each_text_gets_a_line_whichever_way_it_comes(run, tmp_path, capsys, mon
     assert predicted(capsys, run, "--text-file", "-", "--task", "good")[:2] == (0, lines * 5)
 
 
+def test_lines_have_the_encoding_that_the_command_names(run, tmp_path, capsys, monkeypatch):
+    encoding = "--finetune.encoding"
+    line = "the café sees a dog"
+    _, expected, _ = predicted(capsys, run, line, "--task", "good")
+    for words in ([encoding, "latin-1"], [f"{encoding}=cp1252"]):
+        give_stdin(monkeypatch, line.encode("latin-1"))
+        status, lines, _ = predicted(capsys, run, "--text-file", "-", "--task", "good", *words)
+        assert (status, lines) == (0, expected)
+    path = tmp_path / "texts.txt"
+    path.write_bytes(line.encode("latin-1"))
+    words = run, "--text-file", str(path), "--task", "good"
+    assert predicted(capsys, *words, encoding, "latin-1")[:2] == (0, expected)
+    assert "which is not UTF-8, expected UTF-8" in predicted(capsys, *words)[2]
+    path.write_bytes(line.encode())
+    status, _, errors = predicted(capsys, *words, encoding, "latin-1")
+    assert status == 2
+    assert f"{path}: found UTF-8, expected latin-1, as finetune.encoding says" in errors
+    status, _, errors = predicted(capsys, run, line, "--task", "good", encoding, "latin-1")
+    assert status == 2
+    assert "--finetune.encoding: found latin-1, expected none with texts as arguments" in errors
+
+
 def test_words_get_a_tag_each_and_json_has_the_text_beside_it(run, capsys):
     status, lines, _ = predicted(capsys, run, "Rome  sees", "", "--task", "ner", "--json")
     assert status == 0

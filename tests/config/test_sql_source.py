@@ -58,6 +58,13 @@ def test_a_password_that_is_not_encoded_is_understood_or_refused_without_a_trace
         assert "%" in password or source.password == password
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "9" * 40, "9" * 5000])
+def test_a_port_that_cannot_be_is_refused(port):
+    with pytest.raises(UserError, match="found a host that cannot be read"):
+        parse_sql_source(f"sql:postgresql://h:{port}/d?table=t")
+    assert parse_sql_source("sql:postgresql://h:00005/d?table=t").port == 5
+
+
 def test_a_password_in_the_place_of_the_port_is_not_shown():
     for name in (
         "sql:postgresql://u:secret",

@@ -179,6 +179,8 @@ def test_the_first_batch_does_not_wait_for_tensorflow_and_later_ones_are_read_ah
 def test_damage_found_while_training_reaches_the_user_as_it_is(config):
     folder = epath.Path(config.data.prepared_dir)
     records = pipeline.open_split(config, config.data.prepared_dir, "train", FINGERPRINT)
+    records.check_shards()
+    # After the shards were compared, as when a disk fails.
     content = bytearray((folder / "train-2.tfrecord").read_bytes())
     content[100] ^= 1
     (folder / "train-2.tfrecord").write_bytes(content)
@@ -274,7 +276,9 @@ def test_damaged_records_are_skipped_counted_and_named_where_that_is_asked_for(c
     first, second = take(pipeline.train_batches([records], config, STARTS, 0), 2)
     assert records.skipped == {5}
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: record 0 is damaged and skipped; 1 so far"
+        f"{path}: 1 of 9 records are damaged and will be skipped; whether the others are those that "
+        "were written cannot be told",
+        f"{path}: record 0 is damaged and skipped; 1 so far",
     ]
     for batch in (first, second):
         (empty,) = np.flatnonzero(~batch["input_mask"].any(axis=1))

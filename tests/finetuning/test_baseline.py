@@ -4,9 +4,11 @@ import logging
 
 import pytest
 
-from bertjax.finetuning.baseline import baseline_of, is_failed, warn_of_baseline
+from bertjax.finetuning.baseline import baseline_of, is_constant, is_failed, warn_of_baseline
 from bertjax.finetuning.evaluate import Split
 from bertjax.finetuning.finetune import Prepared
+from bertjax.finetuning.sweep_grid import Cell, Result, Setting, summarize
+from bertjax.tasks.classification.predictions import ClassPrediction
 from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
@@ -55,6 +57,33 @@ def test_a_perfect_model_never_fails(caplog, metric, labels, baseline):
     assert caplog.messages == []
     assert not is_failed(1.0, baseline)
     assert is_failed(None, baseline)
+
+
+@pytest.mark.parametrize("metric,predicted,constant", [
+    ("recall", "bbbb", True),
+    ("recall:b", "bbbb", True),
+    ("recall:b", "bbba", False),
+    ("recall:b", "abba", False),
+    ("recall:a", "aaaa", True),
+    ("recall:a", "aaab", False),
+    ("precision:b", "bbbb", False),
+    ("accuracy", "bbbb", False),
+])  # fmt: skip
+def test_one_answer_that_has_the_best_recall_is_a_failed_run(caplog, metric, predicted, constant):
+    examples = [TextExample(str(n), "text", label=label) for n, label in enumerate("abba")]
+    task = SingleLabel("t", ("a", "b"), metrics=(metric,))
+    answers = [ClassPrediction(each, (0.5, 0.5)) for each in predicted]
+    figures = task.figures(answers, examples)
+    assert is_constant([task], {"t": examples}, figures) == constant
+    other = SingleLabel("u", ("a", "b"))
+    several = {f"{name}/t": value for name, value in figures.items()} | {"accuracy/u": 1.0}
+    assert not is_constant([task, other], {"t": examples, "u": examples}, several)
+    with caplog.at_level(logging.WARNING, "bertjax"):
+        warn_of_baseline(0.0, 1.0, constant=constant)
+    assert len(caplog.messages) == constant
+    cell = Cell(Setting(8, 1e-3, 1), 0)
+    (summary,) = summarize([Result(cell, 1.0, constant), Result(cell, 0.9)], baseline=0.0)
+    assert summary.failed == constant
 
 
 def test_an_error_of_0_by_a_constant_leaves_no_baseline():

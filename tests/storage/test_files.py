@@ -289,9 +289,38 @@ def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, e
     assert {p.name for p in (tmp_path / "cache").iterdir()} == {
         shard.sha256 for shard in manifest.shards
     }
-    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
+    copies = list((tmp_path / "cache").iterdir())
+    times = {p: p.stat().st_mtime_ns for p in copies}
     PreparedRecords(bucket / "out", manifest, "train").read(np.arange(3))
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == times
+    assert {p: p.stat().st_mtime_ns for p in copies} == times
+
+
+def test_a_shard_with_exchanged_records_in_a_bucket_is_refused_and_not_kept(bucket, tmp_path):
+    manifest = prepare(config_of(write_corpus(bucket / "corpus")), bucket / "out")
+    name = "train-00001-of-00002.tfrecord"
+    right = (bucket / "out" / name).read_bytes()
+    size = manifest.schemas["train"].record_bytes
+    write_whole(bucket / "out" / name, right[size : 2 * size] + right[:size] + right[2 * size :])
+    with pytest.raises(UserError, match=rf"s3://.*{name}: found other bytes than were written"):
+        PreparedRecords(bucket / "out", manifest, "train")
+    digests = {shard.sha256 for shard in manifest.shards if shard.name != name}
+    assert {p.name for p in (tmp_path / "cache").iterdir()} <= digests
+    write_whole(bucket / "out" / name, right)
+    PreparedRecords(bucket / "out", manifest, "train").read(np.arange(3))
+
+
+def test_a_local_copy_that_was_damaged_is_made_again(bucket, tmp_path, caplog):
+    manifest = prepare(config_of(write_corpus(bucket / "corpus")), bucket / "out")
+    before = PreparedRecords(bucket / "out", manifest, "train").read(np.arange(3))
+    shard = manifest.split("train")[0]
+    copy = tmp_path / "cache" / shard.sha256
+    right = copy.read_bytes()
+    copy.write_bytes(bytes(len(right)))
+    after = PreparedRecords(bucket / "out", manifest, "train").read(np.arange(3))
+    assert copy.read_bytes() == right
+    assert "is damaged and is made again" in caplog.text
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values)
 
 
 def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tmp_path, expected):

@@ -336,6 +336,29 @@ def test_questions_without_an_answer_make_the_task_version_2(tmp_path):
     assert opened(tmp_path / "v2", "spans").task.version_2
 
 
+@pytest.mark.parametrize("form", ["squad", "table"])
+def test_a_validation_question_without_an_answer_needs_the_option_if_training_has_none(
+    tmp_path, form
+):
+    answered = {"text": ["rome"], "answer_start": [3]}
+    rows = [{"id": "1", "question": "where?", "context": "in rome", "answers": answered}]
+    rows.append(rows[0] | {"id": "2", "answers": {"text": [], "answer_start": []}})
+    for name, kept in (("train.json", rows[:1]), ("dev.json", rows)):
+        content = kept
+        if form == "squad":
+            questions = [{**row, "context": "x"} for row in kept]
+            content = {"data": [{"paragraphs": [{"context": "in rome", "qas": questions}]}]}
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path, "spans")
+    assert str(caught.value) == (
+        f"{tmp_path}/dev.json: question 2: found no answer (1 of 2 questions have none), expected"
+        " one, as all training questions have; or finetune.unanswerable, to count these as in"
+        " SQuAD 2.0"
+    )
+    assert opened(tmp_path, "spans", unanswerable=True).task.version_2
+
+
 def test_choices_have_as_many_endings_as_the_first_example(tmp_path):
     rows = [("the cat", "sees", "hears", "no", 1), ("the dog", "sees", "hears", "no", 0)]
     for name in ("train", "val"):

@@ -7,6 +7,7 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
+from bertjax.data.records.manifest import read_manifest
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.training.batch_source import prepared_source
@@ -112,3 +113,19 @@ def test_corpora_of_other_vocabularies_do_not_mix(prepared, tmp_path):
         prepared_source(
             config, load_tokenizer(epath.Path(mixture[0].partition("=")[2]) / "tokenizer")
         )
+
+
+def test_a_shard_of_any_corpus_of_a_mixture_that_is_not_its_manifests_is_refused(prepared):
+    config, other = prepared("one"), prepared("two")
+    folder = epath.Path(other.data.prepared_dir)
+    (path,) = folder.glob("train-*.tfrecord")
+    size = read_manifest(folder).schemas["train"].record_bytes
+    content = path.read_bytes()
+    path.write_bytes(content[size : 2 * size] + content[:size] + content[2 * size :])
+    mixture = (f"one={config.data.prepared_dir}", f"two={folder}")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture=mixture))
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    with pytest.raises(UserError, match=rf"{path}: found other bytes .*each record is whole"):
+        prepared_source(config, tokenizer)
+    # Who only evaluates reads no training records.
+    assert prepared_source(config, tokenizer, trains=False).make_evaluator is not None

@@ -101,6 +101,7 @@ def test_a_run_of_before_the_setting_keeps_the_rule_that_it_began_with(tmp_path,
     values = to_dict(config)
     del values["train"]["dropout_numbering"]
     (folder / "config.json").write_text(json.dumps(values))
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     for _ in range(2):  # the second start reads what the first one wrote
         continued = run_config.write_run_config(folder, config)
         assert continued.train.dropout_numbering == numbering

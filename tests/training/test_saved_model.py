@@ -10,7 +10,7 @@ from bertjax.config import MeshConfig
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import load_model, save_model
+from bertjax.training.saved_model import imported_from, load_model, save_model
 from tests.factory import SMALL_MODEL, small_config
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog"]
@@ -38,6 +38,26 @@ def test_a_saved_model_is_loaded_bit_for_bit_with_its_tokenizer(tmp_path, tokeni
         assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
         assert all(map(np.array_equal, jax.tree.leaves(loaded.params), jax.tree.leaves(params)))
         assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("origin,message", [
+    ("x", "imported: found 'x', expected an object"),
+    ([1], "imported: found [1], expected an object"),
+    ({"not_taken": "pooling"}, "imported.not_taken: found 'pooling', expected a list of texts"),
+    ({"not_taken": [1, None]}, "imported.not_taken: found [1, None], expected a list of texts"),
+    ({"not_taken": None}, ""),
+    (None, ""),
+])  # fmt: skip
+def test_an_odd_record_of_an_import_is_named(tmp_path, origin, message):
+    config = small_config()
+    params = bertjax.init(config.model, jax.random.key(0))
+    folder = save_model(tmp_path / "run", config, params, None, {"imported": origin})
+    if not message:
+        assert imported_from(folder).get("source") is None
+        return
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    assert str(caught.value) == f"{folder}/meta: {message}"
 
 
 def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):

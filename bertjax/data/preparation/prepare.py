@@ -237,7 +237,10 @@ def _make_shards(preparation: _Preparation, tokens: int) -> dict[str, Config]:
         preparation=uuid.uuid4().hex,
     )
     with discarded_if_refused(preparation.folder):
-        configs = {split: config_of_split(split, config, corpus) for split in SPLITS}
+        configs = {
+            split: config_of_split(split, config, corpus, preparation.work_units)
+            for split in SPLITS
+        }
     items = []
     for shard in plan.shards():
         items.append(WorkItem(build_shard.build, (configs[shard.split], corpus, shard)))

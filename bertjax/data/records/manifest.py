@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.errors import UserError, check, one_line
-from bertjax.storage import write_whole
+from bertjax.storage import is_plain_name, write_whole
 
 FILE = "manifest.json"
 WORK = ".work"
@@ -86,7 +86,15 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
             expected=f"version {VERSION}",
         )
         values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
-        values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
+        # A manifest of another program may have no checksums.
+        values["shards"] = tuple(ShardInfo(**{"sha256": "", **each}) for each in values["shards"])
+        for shard in values["shards"]:
+            check(
+                is_plain_name(shard.name),
+                where=f"{path}: shards",
+                found=f"the name {shard.name!r}",
+                expected="the name of a file in this folder",
+            )
         return Manifest(**values)
     # Any unexpected content of the file causes one of these errors.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import logging
+import threading
 
 import numpy as np
 from etils import epath
 
-from bertjax.data.records import record_format
+from bertjax.data.records import record_format, shard_files
 from bertjax.data.records.manifest import Manifest
 from bertjax.errors import UserError
+from bertjax.progress import Progress, silent
 from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
@@ -35,9 +37,18 @@ class PreparedRecords:
         self._infos = infos
         self._paths = [folder / info.name for info in infos]
         self._files = [
-            record_format.map_records(path, self.schema, info)
+            shard_files.map_records(path, self.schema, info)
             for path, info in zip(self._paths, infos, strict=True)
         ]
+        # tf.data reads in several threads.
+        self._lock = threading.Lock()
+        self._checked = False
+        if not all(info.sha256 for info in infos):
+            log.warning(
+                "%s: the manifest has no checksums of the %s shards, so they are not compared",
+                folder,
+                split,
+            )
         self._starts = np.cumsum([0] + [info.records for info in infos])
         self.max_id = max((info.max_id for info in infos), default=0)
         """The largest id in any record."""
@@ -49,12 +60,26 @@ class PreparedRecords:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def check_shards(self, progress: Progress = silent) -> None:
+        """Raise `UserError` unless the shards have the checksums of the manifest.
+
+        `read` does this too, before the first record; called before, it holds up no batch.
+        """
+        with self._lock:
+            if not self._checked:
+                skip = self._skip_damaged
+                shard_files.check_shards(
+                    self._paths, self._infos, self.schema, skip_damaged=skip, progress=progress
+                )
+            self._checked = True
+
     def digest(self) -> str:
         """SHA-256 of what tells these records from others, hexadecimal.
 
         That is their features, and of each shard, in order, its digest in the manifest and the
-        checksums in the file of its first and its last record. Nobody has to read all bytes, and
-        a shard in the place of another is noticed. Names and places of files do not count.
+        checksums in the file of its first and its last record. Nobody has to read all bytes for
+        it: `check_shards` finds out whether the files are the manifest's. Names and places of files
+        do not count.
         """
         digest = hashlib.sha256(json.dumps(self.schema.lengths).encode())
         for info, file in zip(self._infos, self._files, strict=True):
@@ -66,8 +91,11 @@ class PreparedRecords:
     def read(self, record_numbers: np.ndarray) -> Batch:
         """Read the records of these numbers, int `[n]`, in this order.
 
-        Raises `UserError` naming the file of a damaged record.
+        Raises `UserError` naming the file of a damaged record, and, before the first is read, a
+        shard that is not the one of the manifest.
         """
+        if not self._checked:
+            self.check_shards()
         # An empty shard has the same start as the next one; side="right" skips it.
         shards = np.searchsorted(self._starts, record_numbers, side="right") - 1
         raw = np.empty((len(record_numbers), self.schema.record_bytes), np.uint8)

@@ -17,8 +17,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import DataConfig
-from bertjax.errors import check
-from bertjax.storage import local_copy, written_whole
+from bertjax.storage import written_whole
 from bertjax.types import Batch
 
 # Number of bytes in each varint of a feature. A byte holds 7 bits, so ids are up to 2^21 - 1 and
@@ -235,37 +234,6 @@ def write_shard(
                 if name in batch:
                     max_id = max(max_id, int(batch[name].max(initial=0)))
     return ShardInfo(path.name, split, records, size, digest.hexdigest(), max_id)
-
-
-def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray:
-    """Map a prepared shard as a read-only array uint8 `[records, record_bytes]`; nothing is read.
-
-    Raises `UserError` when the file is missing, or of another size than the manifest says.
-    """
-    check_exists(path, info)
-    size = path.stat().length
-    check(
-        # The size alone: the file's digest would have to read it all, and each record has a
-        # checksum.
-        size == info.bytes == info.records * schema.record_bytes,
-        where=str(path),
-        found=f"{size} bytes",
-        expected=f"{info.bytes} bytes",
-    )
-    shape = (info.records, schema.record_bytes)
-    if not info.records:  # an empty file cannot be mapped
-        return np.zeros(shape, np.uint8)
-    return np.memmap(local_copy(path, info.sha256), np.uint8, "r", shape=shape)
-
-
-def check_exists(path: epath.Path, info: ShardInfo) -> None:
-    """Raise `UserError` when a shard that the manifest names is missing."""
-    check(
-        path.exists(),
-        where=str(path),
-        found="no file",
-        expected=f"the shard of {info.records} records that the manifest names",
-    )
 
 
 @lru_cache

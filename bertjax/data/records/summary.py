@@ -1,27 +1,25 @@
 """Verification and description of a prepared folder, for `bertjax inspect`."""
 
-import hashlib
 import itertools
 
 import numpy as np
 from etils import epath
 
-from bertjax.data.records import record_format
+from bertjax.data.records import record_format, shard_files
 from bertjax.data.records.foreign_files import check_all_named
 from bertjax.data.records.foreign_records import describe_files
 from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest
 from bertjax.data.records.pair_counts import describe_pairs
 from bertjax.data.records.reader import PreparedRecords
-from bertjax.data.records.record_format import Schema, ShardInfo
+from bertjax.data.records.record_format import Schema
 from bertjax.data.records.remarks import remarks
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError
 from bertjax.masking.static import unmask
 from bertjax.types import Batch
 
 BLOCK_RECORDS = 8192
 """Records that are decoded at once."""
-READ_BYTES = 1 << 20
 HISTOGRAM_BARS, BAR_WIDTH = 10, 40
 TOP_TOKENS = 10
 
@@ -62,21 +60,6 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     for row in range(len(batch["input_ids"])):
         lines += _describe_row(batch, row, tokenizer)
     return "\n".join(lines)
-
-
-def verify(path: epath.Path, info: ShardInfo) -> None:
-    """Raise `UserError` unless the shard exists and has the manifest's checksum."""
-    record_format.check_exists(path, info)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-    check(
-        digest.hexdigest() == info.sha256,
-        where=str(path),
-        found="other bytes than were written",
-        expected="the manifest's checksum",
-    )
 
 
 class _Totals:
@@ -166,15 +149,19 @@ def _describe_split(
     schema = manifest.schemas[split]
     totals = _Totals(schema, tokenizer)
     for info in manifest.split(split):
-        verify(folder / info.name, info)
-        raw = record_format.map_records(folder / info.name, schema, info)
+        shard_files.verify(folder / info.name, info, schema)
+        raw = shard_files.map_records(folder / info.name, schema, info)
         for begin in range(0, info.records, BLOCK_RECORDS):
             block = np.asarray(raw[begin : begin + BLOCK_RECORDS])
             totals.add(record_format.decode(schema, block))
     row_count = int(totals.lengths.sum())
     pairs = describe_pairs(manifest, split)
+    shards = manifest.split(split)
+    checksums = "checksums good"
+    if not all(info.sha256 for info in shards):
+        checksums = "the manifest has no checksums, those of the records are good"
     return [
-        f"{split}: {row_count:,} rows in {len(manifest.split(split))} shards, checksums good",
+        f"{split}: {row_count:,} rows in {len(shards)} shards, {checksums}",
         *totals.describe(schema, manifest.settings["data"]["sentence_objective"]),
         *([f"  {pairs}"] if pairs else []),
         "  ids in a row:",

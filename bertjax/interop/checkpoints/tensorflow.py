@@ -42,6 +42,7 @@ from bertjax.interop.checkpoints.training_state import (
     TYPES_WITHOUT_NUMBERS,
     Variable,
     training_state,
+    unknown_slots,
 )
 from bertjax.interop.tensorflow_files import tensorflow_output
 from bertjax.model.functional import Params
@@ -109,6 +110,14 @@ def _log_left_out(prefix: epath.Path, state: Mapping[str, str]) -> None:
     kinds = Counter(state.values())
     listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
     log.info("%s: variables of its training are left out: %s", prefix, listed)
+    unknown = Counter(unknown_slots(state))
+    if unknown:
+        log.warning(
+            "%s: variables under the model's own that no known optimizer has are left out, too: %s;"
+            " if the model computes with them, it is another one",
+            prefix,
+            ", ".join(f"{kind} ({count})" for kind, count in sorted(unknown.items())),
+        )
     if any(kind.endswith(f"/{AVERAGE}") for kind in kinds):
         log.warning(
             "%s: has averages of its parameters (%s); the parameters themselves are imported",

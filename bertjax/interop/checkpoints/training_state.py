@@ -6,6 +6,7 @@ under the variable that it belongs to (`slot_creator.py` of TensorFlow), as `X/A
 `X/ExponentialMovingAverage`.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,14 @@ MAX_PARTS = 20  # of a name; the search below takes the square of their number
 # Parts of names under a variable that change what the model computes: masks of pruned weights
 # (tf.contrib.model_pruning), and updates of low rank (arXiv 2106.09685).
 NO_SLOTS = ("mask", "lora")
+# What optimizers and averages call their slots, or a part of it. The model of a program of one's
+# own may compute with a variable of another name, as with `u` of a spectral norm.
+KNOWN_SLOT = re.compile(
+    r"adam|lamb|lars|adagrad|adadelta|adafactor|adabelief|momentum|moment|rmsprop|ftrl|yogi|novo|sm3"
+    r"|shampoo|lion|sgd|nesterov|average|avg|biased|local_step|accum|shadow|slow|velocity|square"
+    r"|(^|[/_])(ema|m|v|vr|vc|ms|mom|mg|rms)([/_]|$)",
+    re.IGNORECASE,
+)
 TYPES_WITHOUT_NUMBERS = ("string", "variant", "resource")
 
 
@@ -42,6 +51,12 @@ def training_state(
         elif _is_no_weight(name, variable, model_scopes):
             state[name] = name
     return state
+
+
+def unknown_slots(state: Mapping[str, str]) -> list[str]:
+    """Return those of `training_state` that no known optimizer has, by what messages call them."""
+    endings = [kind for kind in state.values() if kind.startswith("X/")]
+    return [kind for kind in endings if not KNOWN_SLOT.search(kind.removeprefix("X/"))]
 
 
 def _slot_ending(name: str, variable: Variable, variables: Mapping[str, Variable]) -> str:

@@ -14,7 +14,9 @@ from bertjax.tasks.classification.glue import GlueTask
 from bertjax.tasks.classification.label_columns import LabelColumns
 from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
+from bertjax.tasks.classification.list_texts import Listed
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.header_lines import check_no_header
 from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import PYTHON_DOCS, DataLocation, read_rows
 
@@ -56,8 +58,9 @@ def read_examples(
 
     An example has no label if its label is empty, null or NaN, or -1 for a GLUE task, or if all
     `label_columns` are without a value. If several classes are possible, an empty text is a label:
-    no class. Examples without a label are left out, and the log says how many. With `unlabelled`,
-    as for a test set, they are kept with the label None, and the table needs no label column.
+    no class; but among lists of 0 and 1 it is a missing one. Examples without a label are left out,
+    and the log says how many. With `unlabelled`, as for a test set, they are kept with the label
+    None, and the table needs no label column.
 
     Raises `UserError` as `read_rows` does. It also raises `UserError`, with file and line, for a
     missing column, a text that is not a string, or a label that is not a number or not one of the
@@ -78,7 +81,7 @@ def read_examples(
         labels = LabelColumns(tuple(label_columns), required=not unlabelled)
     else:
         column = _label_column(first, task, label_column, unlabelled)
-        labels = _LabelColumn(column, parser, required=not unlabelled)
+        labels = _LabelColumn(column, parser, not unlabelled, texts)
     several_files = not location.is_tfds and len(location.files.get(split, ())) > 1
     is_list = task is None and label_type == "classes" and not label_columns
     lists = ListedClasses() if is_list else None
@@ -97,10 +100,11 @@ def read_examples(
         if lists is None:
             examples.append(TextExample(identifier, values[0], pair, label, labels.classes))
         else:
-            key = None if label is None else lists.add(label, row)
+            key = lists.add(label, row) if isinstance(label, Listed) else None
             listed_examples.append((identifier, values[0], pair, key))
     if lists is not None:
-        examples = _with_classes(listed_examples, lists)
+        examples = _with_classes(listed_examples, lists, unlabelled)
+        left_out += len(listed_examples) - len(examples)
     where = f"{location.path}, split {split}"
     _log_left_out(where, left_out, left_out + len(examples), broken_lines)
     check(examples, where=where, found="no example with a label", expected="one or more")
@@ -108,14 +112,20 @@ def read_examples(
 
 
 def _with_classes(
-    listed_examples: Sequence[tuple[str, str, str | None, Any]], lists: ListedClasses
+    listed_examples: Sequence[tuple[str, str, str | None, Any]],
+    lists: ListedClasses,
+    unlabelled: bool,
 ) -> list[TextExample]:
-    """Return the examples, whose last value is a key of `lists`, with their classes."""
+    """Return the examples, whose last value is a key of `lists`, with their classes.
+
+    Unless `unlabelled` is true, those without a label are left out.
+    """
     classes, all_classes = lists.classes()
     labels: dict[Any, tuple[str, ...] | None] = {None: None, **classes}
     return [
         TextExample(identifier, text, pair, labels[key], all_classes)
         for identifier, text, pair, key in listed_examples
+        if unlabelled or labels[key] is not None
     ]
 
 
@@ -253,6 +263,8 @@ class _LabelColumn:
     parse: LabelParser
     required: bool
     """True if each table row must have the column."""
+    texts: Sequence[str]
+    """The columns of the texts."""
     classes: tuple[str, ...] = ()
     """Empty: the column does not say which classes there are."""
     _parsed: dict[str, Any] = field(default_factory=dict)
@@ -260,14 +272,18 @@ class _LabelColumn:
 
     def label_of(self, row: TableRow) -> Any:
         """Return the label of a table row; None if the row has no label."""
-        if not self.column:
-            value = None
-        elif self.required:
-            value = row.value(self.column)
-        else:
-            value = row.values.get(self.column)
-        if not isinstance(value, str):
+        if row.number == 1:
+            # Files with a header have it there.
+            check_no_header(row, self.texts, self.column)
+        value = row.values.get(self.column) if self.column else None
+        if value is None and self.column and self.required:
+            # For its error, if the column is missing.
+            row.value(self.column)
+        # No label of fastText: it equals a text that has separators.
+        if type(value) is not str:
             return self.parse(value, row.where)
         if value not in self._parsed:
+            # The first row of each label, so that this costs nothing.
+            check_no_header(row, self.texts, self.column)
             self._parsed[value] = self.parse(value, row.where)
         return self._parsed[value]

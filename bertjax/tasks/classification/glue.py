@@ -7,7 +7,7 @@ from typing import Any, Literal
 from etils import epath
 
 from bertjax.errors import check
-from bertjax.number_text import number_text
+from bertjax.number_text import number_text, whole_number
 from bertjax.storage import write_lines
 from bertjax.tasks.classification.label_values import class_name
 from bertjax.tasks.classification.predictions import (
@@ -161,12 +161,13 @@ def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
 
 def _class_of(task: GlueTask, text: str, where: str) -> str:
     label = text
-    if text.isdecimal() and int(text) < len(task.labels):
-        label = task.labels[int(text)]
+    number = whole_number(text) if text.isdecimal() else None
+    if number is not None and number < len(task.labels):
+        label = task.labels[number]
     check(
         label in task.labels,
         where=where,
-        found=f"the label {text!r}",
+        found=f"the label {text[:80]!r}",
         expected=f"one of {', '.join(task.labels)}, or 0 to {len(task.labels) - 1}",
     )
     return label

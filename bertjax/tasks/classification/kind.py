@@ -191,6 +191,12 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         """Return the metric of the best constant class; 0 for sets of classes and for numbers."""
         return task.majority_baseline(examples)
 
+    def is_constant(
+        self, task: TextTask, figures: Mapping[str, float], examples: Sequence[TextExample]
+    ) -> bool:
+        """Return whether the metric is a recall, and no class but its own is ever right."""
+        return task.is_constant(figures, examples)
+
     def mistakes(
         self,
         task: TextTask,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bertjax.errors import check, mismatch
-from bertjax.tasks.classification.label_lists import bit_of
+from bertjax.tasks.classification.label_lists import UNKNOWN, bit_of
 from bertjax.tasks.files.missing import is_missing
 from bertjax.tasks.files.row import TableRow
 
@@ -50,4 +50,4 @@ class LabelColumns:
 
 
 def _is_unknown(value: object) -> bool:
-    return is_missing(value) or str(value).strip() in ("-1", "-1.0")
+    return is_missing(value) or str(value).strip() in UNKNOWN

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bertjax.errors import check, mismatch
+from bertjax.number_text import whole_number
 
 WHOLE_NUMBER = re.compile(r"([+-]?\d+)(\.0*)?")
 
@@ -39,7 +40,10 @@ def check_spelling(new: Iterable[str], known: Iterable[str], where: str) -> None
         match = WHOLE_NUMBER.fullmatch(label)
         if not match:
             continue
-        other = by_number.setdefault(int(match[1]), label)
+        number = whole_number(match[1])
+        if number is None:
+            continue
+        other = by_number.setdefault(number, label)
         if other != label and "." in other + label:
             raise mismatch(
                 where=where,

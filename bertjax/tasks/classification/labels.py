@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any, Literal
 
 from bertjax.errors import check
+from bertjax.number_text import whole_number
 from bertjax.tasks.classification.glue import GlueTask, glue_label
-from bertjax.tasks.classification.label_lists import looks_like_list, parse_list
+from bertjax.tasks.classification.label_lists import parse_list
 from bertjax.tasks.classification.label_values import check_spelling, class_name
+from bertjax.tasks.classification.list_texts import Listed, is_list_text
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.files.missing import is_missing
 
@@ -16,7 +18,7 @@ LabelType = Literal["class", "classes", "number"]
 """Type of a text's label: one class, any number of classes, or a number."""
 Label = str | float | tuple[str, ...] | None
 """A class, a number or a set of classes; None if there is no label."""
-Parsed = str | float | tuple[Any, ...] | None
+Parsed = str | float | Listed | None
 """A label, or what a list has: `ListedClasses` makes classes of this when all lists are known."""
 LabelParser = Callable[[Any, str], Parsed]
 """A function from a table's value to its label; its second argument is for error messages."""
@@ -41,7 +43,8 @@ def _parse_class(value: Any, where: str) -> str | None:
     if is_missing(value):
         return None
     check(
-        not isinstance(value, list) and not (isinstance(value, str) and looks_like_list(value)),
+        not isinstance(value, list)
+        and not (isinstance(value, str) and is_list_text(value.strip())),
         where=where,
         found=f"the list {str(value)[:80]}",
         expected="one class (or finetune.label_type classes)",
@@ -84,7 +87,11 @@ def labels_of(examples: Iterable[TextExample]) -> tuple[str, ...]:
     labels = set(all_classes(examples))
     check_spelling(labels, (), "the labels of training")
     # isdecimal and not isdigit, which is true for ² too, and `int` refuses that.
-    if all(label.removeprefix("-").isdecimal() for label in labels):
-        # By the text too: 1 and 01 are two classes, and a set has no order.
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
+    numbers = {}
+    for label in labels:
+        if label.removeprefix("-").isdecimal():
+            numbers[label] = whole_number(label)
+    if len(numbers) < len(labels) or None in numbers.values():
+        return tuple(sorted(labels))
+    # By the text too: 1 and 01 are two classes, and a set has no order.
+    return tuple(sorted(labels, key=lambda label: (numbers[label], label)))

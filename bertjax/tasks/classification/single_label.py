@@ -1,6 +1,6 @@
 """Classification of texts that have exactly one class each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +167,20 @@ class SingleLabel(TextTask):
         values = [_figure(self.metric, labels, true, np.full_like(true, each)) for each in classes]
         # To predict a class always gives a recall of 1 for it, which no model could exceed.
         return max((value for value in values if value < perfect), default=None)
+
+    def is_constant(self, figures: Mapping[str, float], examples: Sequence[TextExample]) -> bool:
+        """Return whether the metric is the recall of a class, which alone is ever right.
+
+        The accuracy is then the share of this class, unless other examples are right too.
+        """
+        base, _, label = self.metric.partition(":")
+        if base != "recall":
+            return False
+        label = label or self.labels[1]
+        of_class = sum(example.label == label for example in examples)
+        has_others = of_class < len(examples)
+        right = round(figures["accuracy"] * len(examples))
+        return has_others and figures[self.metric] == 1 and right <= of_class
 
     def class_table(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]

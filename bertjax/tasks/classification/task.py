@@ -6,7 +6,7 @@ subclasses of `TextTask`: `SingleLabel`, `MultiLabel` and `Regression`.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -215,6 +215,10 @@ class TextTask(LinearHeadTask, ABC):
     def majority_baseline(self, examples: Sequence[TextExample]) -> float | None:
         """Return the score of the best constant prediction; 0 unless a subclass overrides it."""
         return 0.0
+
+    def is_constant(self, figures: Mapping[str, float], examples: Sequence[TextExample]) -> bool:
+        """Return False, or what a subclass says: see `bertjax.tasks.kind.Kind.is_constant`."""
+        return False
 
     def prediction_tables(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]

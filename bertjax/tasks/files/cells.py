@@ -59,15 +59,22 @@ def with_columns(
     if first is None:
         return
     first_cells = first[1]
+    _check_no_quotes(first_cells, columns, name)
     if not columns or (header_has and set(header_has) <= set(first_cells)):
         columns = first_cells
-    elif _is_header(first_cells, columns, name):
+    elif _is_header(first_cells, columns, f"{name}, line 1"):
         log.info("%s: its first line has the names of the columns, and is no example", name)
     else:
         lines = chain([first], lines)
     check_columns_differ(columns, name)
+    # A line of a single cell may be a text that is the name of its column.
+    spellings = _spellings(columns) if len(columns) > 1 else frozenset()
+    repeated: list[int] = []
     for number, cells in lines:
-        if len(cells) == len(columns):
+        # Few examples begin with the name of a column.
+        if cells[0] in spellings and _is_header(cells, columns, f"{name}, line {number}"):
+            repeated.append(number)
+        elif len(cells) == len(columns):
             yield TableRow(name, number, dict(zip(columns, cells, strict=True)))
         elif ragged is not None:
             ragged[name] += 1
@@ -77,23 +84,57 @@ def with_columns(
                 found=f"{len(cells)} columns",
                 expected=f"{len(columns)} ({listed(columns)})",
             )
+    if repeated:
+        log.info(
+            "%s: lines that repeat the names of the columns, and are no examples: %d (first: line"
+            " %d)",
+            name,
+            len(repeated),
+            repeated[0],
+        )
 
 
-def _is_header(cells: Sequence[str], columns: Sequence[str], name: str) -> bool:
-    """Return whether a first line is a header, although `columns` are given: if it names them.
-
-    Capitals and spaces around a name do not matter. Raises `UserError` for the same names in
-    another order: one of the two has the columns wrong.
-    """
-    written, given = _folded(cells), _folded(columns)
+def _check_no_quotes(cells: Sequence[str], columns: Sequence[str], name: str) -> None:
+    """Raise `UserError` for a header in quotes: those of the other lines would be read as text."""
+    if not all(len(cell) > 2 and cell[0] == cell[-1] == '"' for cell in cells):
+        return
     check(
-        written == given or sorted(written) != sorted(given),
+        columns and _folded(cells) != _folded(columns),
         where=f"{name}, line 1",
-        found=f"a header with the columns {listed(cells)}",
-        expected=f"{listed(columns)}, as finetune.columns says; a header needs no option",
+        found=f"a header in quotes, {listed(cells)}",
+        expected="names without them, as quotes are text where tabs separate the columns;"
+        " a .csv file may have quotes",
     )
-    return written == given
+
+
+def _spellings(names: Sequence[str]) -> frozenset[str]:
+    """Return ways in which a header may write its first name: exact texts, as these are fast."""
+    ways = []
+    for name in names:
+        ways += [name, name.lower(), name.upper(), name.capitalize(), name.title()]
+    return frozenset([*ways, *(f'"{way}"' for way in ways)])
+
+
+def _is_header(cells: Sequence[str], columns: Sequence[str], where: str) -> bool:
+    """Return whether a line is a header: if it names the columns.
+
+    Capitals, and spaces and quotes around a name, do not matter. Raises `UserError` for the same
+    names in another order: one of the two has the columns wrong.
+    """
+    written, known = _folded(cells), _folded(columns)
+    check(
+        written == known or sorted(written) != sorted(known),
+        where=where,
+        found=f"a header with the columns {listed(cells)}",
+        expected=f"{listed(columns)}, as finetune.columns or the first line says",
+    )
+    return written == known
 
 
 def _folded(names: Sequence[str]) -> list[str]:
-    return [name.strip().casefold() for name in names]
+    return [folded_name(name) for name in names]
+
+
+def folded_name(name: str) -> str:
+    """Return the name of a column without capitals, and without spaces and quotes around it."""
+    return name.strip().strip("\"'").casefold()

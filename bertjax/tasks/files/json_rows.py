@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
-from bertjax.errors import UserError, check, one_line
+from bertjax.errors import check, mismatch, one_line
+from bertjax.number_text import MAX_DIGITS
 from bertjax.tasks.files.lines import Line, unmarked_lines
 from bertjax.tasks.files.row import TableRow, listed
 
@@ -37,8 +38,8 @@ def read_json_rows(name: str, encoding: str) -> Iterator[TableRow]:
             values = json.loads(line.text)
         # Lists nested by the thousand exhaust the parser's recursion.
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{where}: found broken JSON ({error}), expected one object a line"
+            raise mismatch(
+                where=where, found=json_fault(error), expected="one object a line"
             ) from error
         _check_row(values, line.text, where, "one object a line")
         yield TableRow(name, line.number, values)
@@ -67,10 +68,10 @@ def _items(name: str, lines: Iterator[Line]) -> Iterator[TableRow]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise UserError(
-            f"{name}, line {line}: found broken JSON ({one_line(error)}), expected {expected}"
-        ) from error
+        # Where a number is too long, Python does not say.
+        line = getattr(error, "lineno", 0 if isinstance(error, ValueError) else 1)
+        where = f"{name}, line {line}" if line else name
+        raise mismatch(where=where, found=json_fault(error), expected=expected) from error
     if _holds_rows(values):
         values = values[ARRAY_FIELD]
     check(
@@ -84,6 +85,14 @@ def _items(name: str, lines: Iterator[Line]) -> Iterator[TableRow]:
     for number, item in enumerate(values, 1):
         _check_row(item, suspicious, f"{name}, item {number}", "an object")
         yield TableRow(name, number, item, "item")
+
+
+def json_fault(error: Exception) -> str:
+    """Return what is wrong with a text that `json.loads` refused with this error."""
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+        # The one `ValueError` of its own that parsing a text has: Python reads no longer number.
+        return f"a number of more than {MAX_DIGITS:,} digits"
+    return f"broken JSON ({one_line(error)})"
 
 
 def _joined(lines: Iterator[Line]) -> str:

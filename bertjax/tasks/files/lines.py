@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from etils import epath
@@ -38,8 +38,9 @@ def decoded_lines(path: epath.PathLike, encoding: str = UTF8) -> Iterator[Line]:
     is also raised for a file that is UTF-8, and for the control characters of Latin-1, which
     Windows-1252 has signs in place of.
     """
-    if codecs.lookup(encoding).name != UTF8:
-        yield from _lines_of_old_files(path, encoding)
+    if not is_utf8(encoding):
+        with opened(str(path)) as file:
+            yield from old_lines(str(path), file, encoding)
         return
     with opened(str(path)) as file:
         for number, raw in enumerate(file, 1):
@@ -58,29 +59,36 @@ def unmarked_lines(path: epath.PathLike, encoding: str = UTF8) -> Iterator[Line]
         yield line
 
 
-def _lines_of_old_files(path: epath.PathLike, encoding: str) -> Iterator[Line]:
-    """Yield the lines of a file that is not UTF-8; `UserError` if it is UTF-8 after all."""
+def is_utf8(encoding: str) -> bool:
+    """Return whether this is a name of UTF-8."""
+    return codecs.lookup(encoding).name == UTF8
+
+
+def old_lines(name: str, raw_lines: Iterable[bytes], encoding: str) -> Iterator[Line]:
+    """Yield the lines of a file that is not UTF-8; `UserError` if it is UTF-8 after all.
+
+    `name` is what messages call the file. That it is UTF-8 is known, and said, only at its end.
+    """
     is_latin1 = codecs.lookup(encoding).name == "iso8859-1"
-    has_others, is_utf8 = False, True
-    with opened(str(path)) as file:
-        for number, raw in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            content = raw.removesuffix(b"\n").removesuffix(b"\r")
-            try:
-                text = content.decode(encoding)
-            except UnicodeDecodeError as error:
-                raise _not_text(error, where, encoding) from error
-            if is_latin1:
-                _check_no_control(text, where)
-            if not content.isascii():
-                has_others = True
-                is_utf8 = is_utf8 and _is_utf8(content)
-            yield Line(number, text, raw[len(content) :].decode())
+    has_others, all_utf8 = False, True
+    for number, raw in enumerate(raw_lines, 1):
+        where = f"{name}, line {number}"
+        content = raw.removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise _not_text(error, where, encoding) from error
+        if is_latin1:
+            _check_no_control(text, where)
+        if not content.isascii():
+            has_others = True
+            all_utf8 = all_utf8 and _can_be_utf8(content)
+        yield Line(number, text, raw[len(content) :].decode())
     check(
         # Each letter outside of ASCII would be two or three wrong ones. In an old encoding such
         # pairs do not occur all through a text.
-        not (has_others and is_utf8),
-        where=str(path),
+        not (has_others and all_utf8),
+        where=name,
         found="UTF-8",
         expected=f"{encoding}, as finetune.encoding says; UTF-8 needs no option",
     )
@@ -96,7 +104,7 @@ def _check_no_control(text: str, where: str) -> None:
         )
 
 
-def _is_utf8(content: bytes) -> bool:
+def _can_be_utf8(content: bytes) -> bool:
     try:
         content.decode()
     except UnicodeDecodeError:

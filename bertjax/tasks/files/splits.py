@@ -56,6 +56,11 @@ class DataLocation:
         """True for a data set of TFDS."""
         return self.path.startswith(TFDS)
 
+    def tfds_split(self, split: str) -> str:
+        """Return the splits of TFDS, joined, that are the split here, as `finetune.*_files` say."""
+        # TFDS joins splits by +: https://www.tensorflow.org/datasets/splits
+        return "+".join(self.files.get(split) or (split,))
+
     @property
     def has_files(self) -> bool:
         """True if the data is in files of a folder."""
@@ -227,8 +232,7 @@ def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
         import tensorflow_datasets as tfds
 
     builder = tfds_builder(location.path)
-    # TFDS joins splits by +: https://www.tensorflow.org/datasets/splits
-    chosen = "+".join(location.files.get(split) or (split,))
+    chosen = location.tfds_split(split)
     name, number = f"{location.path}, {chosen}", 0
     try:
         # The files are not shuffled, so that each run has the same examples. They are not cached by

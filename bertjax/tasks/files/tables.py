@@ -7,7 +7,7 @@ from typing import Literal
 from etils import epath
 
 from bertjax.errors import check
-from bertjax.storage import OPENERS
+from bertjax.storage import is_compressed
 from bertjax.tasks.files.cells import split_csv, split_tsv, with_columns
 from bertjax.tasks.files.json_rows import read_json_rows
 from bertjax.tasks.files.label_text import read_label_text
@@ -80,7 +80,7 @@ def read_table(
 def ending_of(path: epath.PathLike) -> str:
     """Return the ending that gives the format, in small letters, without one of a compression."""
     plain = epath.Path(path)
-    if plain.suffix in OPENERS:
+    if is_compressed(str(path)):
         plain = plain.with_suffix("")
     return plain.suffix.lower()
 

@@ -142,12 +142,14 @@ RULES: Mapping[str, AnswerRule] = {
 """The rules by their names in `finetune.answer_rule`."""
 # SQuAD is not among them: its paragraphs are English, and a set of another language in its form is
 # often given its name.
-_RULE_OF_SET = {"cmrc": CMRC2018, "cmrc2018": CMRC2018, "drcd": CMRC2018, "korquad": KORQUAD}
+_RULE_OF_SET = {"cmrc": CMRC2018, "drcd": CMRC2018, "korquad": KORQUAD}
+_SET = re.compile(r"(cmrc|drcd|korquad)v?\d*")
+"""The name of a set, perhaps with a version or a year."""
 
 
 def is_mlqa(name: str) -> bool:
-    """Return whether the name of a task is `mlqa`, or begins with it and a language."""
-    return _parts(name)[0] == "mlqa"
+    """Return whether `mlqa` is a part of a task's name, as in `my_mlqa_de` and `mlqa.de.en`."""
+    return "mlqa" in _parts(name)
 
 
 def named_rule(option: str, task_name: str) -> AnswerRule | None:
@@ -155,13 +157,30 @@ def named_rule(option: str, task_name: str) -> AnswerRule | None:
     if option != AUTO:
         return RULES[option]
     parts = _parts(task_name)
-    if is_mlqa(task_name) and len(parts) > 1:
-        return MLQA.get(parts[1])
-    return next((_RULE_OF_SET[part] for part in parts if part in _RULE_OF_SET), None)
+    if is_mlqa(task_name):
+        return MLQA.get(_mlqa_language(parts))
+    for part in parts:
+        match = _SET.fullmatch(part)
+        if match:
+            return _RULE_OF_SET[match[1]]
+    return None
+
+
+def _mlqa_language(parts: Sequence[str]) -> str:
+    """Return the language of the paragraphs, and so of the answers; empty if no part names it.
+
+    The set's own names have it first, `mlqa.zh.de`, or call it `context-zh-question-de`.
+    """
+    if {"translate", "test"} <= set(parts):
+        # These paragraphs are English, although the name has the language that they were in.
+        return ""
+    place = parts.index("context" if "context" in parts else "mlqa")
+    languages = [part for part in (*parts[place:], *parts[:place]) if part in MLQA]
+    return languages[0] if languages else ""
 
 
 def _parts(name: str) -> list[str]:
-    return name.lower().replace("-", "_").split("_")
+    return re.split(r"[-_.\s]+", name.lower())
 
 
 RULE_OF_SCRIPT = {
@@ -172,13 +191,35 @@ RULE_OF_SCRIPT = {
 """The rule for a paragraph in a script, where no name says another."""
 
 
-def rules_of_texts(texts: Sequence[str]) -> list[AnswerRule]:
-    """Return the rule of each paragraph; paragraphs that repeat are looked at once."""
-    known: dict[str, AnswerRule] = {}
-    for text in texts:
-        if text not in known:
-            known[text] = RULE_OF_SCRIPT[script_of(text)]
-    return [known[text] for text in texts]
+SET_SHARE = 0.9
+"""The share of a set's paragraphs without spaces from which all its answers have their rule."""
+
+
+def rules_of_texts(texts: Sequence[str], answers: Sequence[Sequence[str]] = ()) -> list[AnswerRule]:
+    """Return the rule of each question by its paragraph, and by those of the whole set.
+
+    Paragraphs with many Latin letters are in every Chinese set. So if nearly all paragraphs are in
+    scripts without spaces, the most frequent script decides for all. In a set of several languages
+    each paragraph decides for itself; but if one of the right `answers` has characters of such a
+    script, the question has the rule of the set's paragraphs in these scripts.
+    """
+    script_by_text = {text: script_of(text) for text in dict.fromkeys(texts)}
+    scripts = Counter(script_by_text.values())
+    spaceless = [script for script, _ in scripts.most_common() if script is not Script.SPACED]
+    if not spaceless:
+        # A few paragraphs may all have more Latin letters; then the answers alone can tell.
+        all_answers = " ".join(text for right in answers for text in right)
+        return [RULE_OF_SCRIPT[script_of(all_answers)]] * len(texts)
+    usual = RULE_OF_SCRIPT[spaceless[0]]
+    if scripts.total() - scripts[Script.SPACED] >= SET_SHARE * scripts.total():
+        return [usual] * len(texts)
+    rules = []
+    for number, text in enumerate(texts):
+        script = script_by_text[text]
+        own_answers = " ".join(answers[number]) if answers else ""
+        is_usual = script is Script.SPACED and SPACELESS.search(own_answers) is not None
+        rules.append(usual if is_usual else RULE_OF_SCRIPT[script])
+    return rules
 
 
 def described(rules: Sequence[AnswerRule]) -> str:

@@ -2,7 +2,7 @@
 
 The script is `cmrc2018_evaluate.py`, version 5 (https://github.com/ymcui/cmrc2018). Each Han
 character is a word. What stands between them is divided by `word_tokenize` of NLTK, that is, by the
-rules of the Penn Treebank. Those rules are repeated here as of NLTK 3.8, without the ones for
+rules of the Penn Treebank. Those rules are repeated here as of NLTK 3.10, without the ones for
 characters that the script removes before.
 
 NLTK first divides a text into sentences, with a trained model; here a stop before white space ends

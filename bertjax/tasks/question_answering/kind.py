@@ -8,12 +8,21 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 from bertjax.number_text import number_text
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.files.row import listed
 from bertjax.tasks.files.splits import DataLocation, find_files
-from bertjax.tasks.kind import ANSWER_RULE, AUTO, ENCODING, Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import (
+    ANSWER_RULE,
+    AUTO,
+    ENCODING,
+    UNANSWERABLE,
+    Entry,
+    Kind,
+    PredictedSplit,
+)
 from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.question_answering import prediction_files, squad
 from bertjax.tasks.question_answering.answer_rules import MLQA, described, is_mlqa, named_rule
@@ -47,7 +56,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options of the comparison of answers and of the files."""
-        return frozenset({ANSWER_RULE, ENCODING})
+        return frozenset({ANSWER_RULE, UNANSWERABLE, ENCODING})
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` also for MLQA in a language that is not named."""
@@ -61,10 +70,29 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         )
 
     def for_evaluation(self, task: Spans, options: FinetuneConfig) -> Spans:
-        """Return the task with the rule that the option names, if it names one."""
+        """Return the task with the rule that an option names, and of version 2 if one says so."""
+        if options.unanswerable:
+            task = dataclasses.replace(task, version_2=True)
         if options.answer_rule == AUTO:
             return task
         return dataclasses.replace(task, answer_rule=options.answer_rule)
+
+    def check_split(
+        self, entry: Entry, split: str, task: Spans, examples: Sequence[QuestionExample]
+    ) -> None:
+        """Raise `UserError` for a question without an answer, if the task has version 1."""
+        if task.version_2:
+            return
+        without = [example.id for example in examples if example.answers == ()]
+        if without:
+            has_files = entry.location.has_files
+            files = find_files(entry.location, split) if has_files else [entry.location.path]
+            raise mismatch(
+                where=f"{listed(files)}: question {without[0]}",
+                found=f"no answer ({len(without)} of {len(examples)} questions have none)",
+                expected="one, as all training questions have; or finetune.unanswerable,"
+                " to count these as in SQuAD 2.0",
+            )
 
     def signatures(self, task: Spans, examples: Sequence[QuestionExample]) -> dict[str, str]:
         """Return the rule by which exact match and F1 compare answers."""
@@ -81,7 +109,8 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         """
         is_training = split == "train"
         if entry.location.is_tfds:
-            return squad.read_tfds(entry.location.path, split, training=is_training)
+            chosen = entry.location.tfds_split(split)
+            return squad.read_tfds(entry.location.path, chosen, training=is_training)
         examples = []
         place_of_id: dict[str, str] = {}
         for path in find_files(entry.location, split):
@@ -103,12 +132,15 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> Spans:
-        """Return the task; it has version 2 if a training question has no answer."""
+        """Return the task.
+
+        It has version 2 if a training question has no answer, or if the option or its name says so.
+        """
         # () means that there is no answer, None that the answers are not known.
         has_unanswerable = any(example.answers == () for example in examples)
         return Spans(
             name,
-            version_2=has_unanswerable or name in VERSION_2,
+            version_2=has_unanswerable or options.unanswerable or name.lower() in VERSION_2,
             doc_stride=options.doc_stride,
             max_query_length=options.max_query_length,
             max_answer_length=options.max_answer_length,

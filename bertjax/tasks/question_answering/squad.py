@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.data.corpus.formats.tfds import tfds_builder
-from bertjax.errors import UserError, check, needs_extra, one_line
+from bertjax.errors import UserError, check, mismatch, needs_extra, one_line
 from bertjax.storage import opened
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.lines import UTF8, decoded_lines
@@ -148,6 +148,8 @@ def _shape(value: Any) -> str:
 def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]:
     """Return the questions of a split of a TFDS data set, such as `tfds:squad`.
 
+    `split` may be a part, or several: `train[:90%]`, `train+validation`.
+
     The fields are id, question, context, answers {text, answer_start} and, if there is one,
     is_impossible, as in `tfds:squad/v2.0`; they mean what `read_questions` says.
 
@@ -158,17 +160,17 @@ def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]
         import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
-    splits = list(builder.info.splits)
-    check(
-        split in splits,
-        where=name,
-        found=f"the splits {', '.join(splits)}",
-        expected=f"a split {split}",
-    )
     where = f"{name}, {split}"
     try:
         # In the order of the files, so that runs have the same examples.
         records = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
+    # What TFDS raises for a split that is not there, or not written as it asks.
+    except (ValueError, KeyError) as error:
+        raise mismatch(
+            where=name,
+            found=f"the splits {', '.join(builder.info.splits)}",
+            expected=f"a split {split}",
+        ) from error
     except tf.errors.OpError as error:
         raise UserError(f"{where}: is truncated or damaged ({one_line(error.message)})") from error
     return usable(tfds_questions(records, where), where, training)

@@ -200,12 +200,13 @@ class Spans(LinearHeadTask):
     def rules(self, examples: Sequence[QuestionExample]) -> list[AnswerRule]:
         """Return the rule that compares the answers to each question.
 
-        It is the one of `answer_rule` or of the task's name; or else that of the question's
-        paragraph, so that a set in several languages is compared by the rule of each.
+        It is the one of `answer_rule` or of the task's name; or else the paragraphs and the right
+        answers decide, so that a set in several languages is compared by the rule of each.
         """
         rule = named_rule(self.answer_rule, self.name)
         if rule is None:
-            return rules_of_texts([example.context for example in examples])
+            answers = [[text for text, _ in example.answers or ()] for example in examples]
+            return rules_of_texts([example.context for example in examples], answers)
         return [rule] * len(examples)
 
 
@@ -221,7 +222,7 @@ def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:
             example.answers,
             where=f"{name}: question {example.id}",
             found="no answer",
-            expected="one, or version 2 of the task",
+            expected="one, or finetune.unanswerable",
         )
 
 

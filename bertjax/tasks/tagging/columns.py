@@ -143,6 +143,8 @@ class _Numbering(NamedTuple):
     """The number of that line and the one before, for a message."""
 
 
+MAX_NUMBER = 9
+"""Maximum number of digits of a word's number."""
 NUMBERED_SHARE = 0.8
 """The share of lines that begin with a number from which these may be the words' numbers.
 
@@ -159,8 +161,9 @@ def _numbering(lines: Iterable[Line], minimum: int) -> _Numbering | None:
     line needs `minimum` columns.
     """
     numbering, last = _Numbering(0), 0
-    in_sentence = False
+    in_sentence = counts_on = False
     numbers = others = 0
+    hash_signs: list[tuple[int, int]] = []
     for line in lines:
         text = bare_text(line)
         if ends_sentence(text):
@@ -168,10 +171,12 @@ def _numbering(lines: Iterable[Line], minimum: int) -> _Numbering | None:
             continue
         fields = fields_of(text)
         if text.startswith("#") or NO_WORD.fullmatch(fields[0]):
+            if fields[0] == "#":
+                hash_signs.append((line.number, len(fields)))
             continue
         if not numbers + others and len(fields) < minimum:
             return None
-        is_number = fields[0].isdecimal()
+        is_number = fields[0].isdecimal() and len(fields[0]) <= MAX_NUMBER
         numbers, others = numbers + is_number, others + (not is_number)
         if others >= ENOUGH_OTHERS and _are_words(numbers, others):
             # Most files end here, after their first lines.
@@ -184,8 +189,16 @@ def _numbering(lines: Iterable[Line], minimum: int) -> _Numbering | None:
                 shown = f"{fields[0]!r} at the beginning of the first word's line"
             numbering = numbering._replace(odd_line=line.number, odd_text=shown)
         numbering = numbering._replace(columns=len(fields))
+        counts_on = counts_on or (in_sentence and number == last + 1)
         last, in_sentence = number, True
-    return None if _are_words(numbers, others) else numbering
+    if _are_words(numbers, others):
+        return None
+    like_words = [number for number, columns in hash_signs if columns == numbering.columns]
+    if like_words and not counts_on and not numbering.odd_line:
+        # No sentence has a second word, so nothing shows that 1 is a number, and # a comment.
+        shown = "'#' at the beginning of a line with as many columns as words have"
+        numbering = numbering._replace(odd_line=like_words[0], odd_text=shown)
+    return numbering
 
 
 def _are_words(numbers: int, others: int) -> bool:
@@ -241,7 +254,7 @@ def _number(name: str, where: str, given: Sequence[str], own: Columns) -> int:
         return known.index(name)
     if not given and name.lower() in known:
         return known.index(name.lower())
-    if name.isdecimal():
+    if name.isdecimal() and len(name) <= MAX_NUMBER:
         return int(name)
     names = f"one of {', '.join(known)}, or " if known else ""
     raise mismatch(

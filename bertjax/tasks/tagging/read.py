@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from collections.abc import Sequence
 
 from etils import epath
@@ -65,10 +66,13 @@ def chooses_accuracy(name: str, options: FinetuneConfig) -> bool:
 
     Then tags are those of words. Metrics after the first are computed too, but decide nothing.
     """
-    spellings = {name: name}
+    spellings = {}
     for text in options.tasks:
         written = task_parts(text).name
+        # Tasks with names of their own may be written in several ways: SST-2 is sst2.
+        spellings[re.sub("[-_]", "", written.lower())] = written
         spellings[written] = written
+    spellings[name] = name
     return chosen_metrics(options.metric, name, spellings)[:1] == ("accuracy",)
 
 

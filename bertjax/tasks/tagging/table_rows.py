@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.errors import check, mismatch
+from bertjax.number_text import whole_number
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.row import TableRow
 
@@ -113,11 +114,11 @@ def named_tag(tag: str | float, names: Sequence[str], where: str) -> str:
     text = tag if isinstance(tag, str) else str(int(tag))
     if not names or text in names:
         return text
-    number = int(text) if text.isdecimal() else -1
-    if not 0 <= number < len(names):
+    number = whole_number(text) if text.isdecimal() else None
+    if number is None or number >= len(names):
         raise mismatch(
             where=where,
-            found=f"the tag {text}",
+            found=f"the tag {text[:80]}",
             expected=f"a number from 0 to {len(names) - 1}, or one of the names in"
             " finetune.label_names",
         )

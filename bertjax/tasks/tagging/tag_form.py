@@ -63,7 +63,7 @@ def form_of(tags: Iterable[str]) -> TagForm | None:
     no tag has B or I, and with the type first one type has both.
     """
     different = set(tags)
-    if _are_small_letters(different):
+    if _are_other_letters(different):
         return None
     is_possible = {}
     for type_first in (False, True):
@@ -83,10 +83,16 @@ def form_of(tags: Iterable[str]) -> TagForm | None:
     return TagForm(type_first, capitals)
 
 
-def _are_small_letters(tags: set[str]) -> bool:
-    """Return whether the tags are small letters without b, such as e and s for languages."""
+def _are_other_letters(tags: set[str]) -> bool:
+    """Return whether the tags are letters alone and none is B, such as E and M for languages.
+
+    In every scheme that has one of E, S, L, U, M and W without a type, some word begins an entity;
+    only IOB1 and IOE have I, and perhaps E, without B. These are written in capitals.
+    """
     inside = tags - {OUTSIDE, OUTSIDE.lower()}
-    return bool(inside) and "b" not in inside and all(len(t) == 1 and t.islower() for t in inside)
+    if not inside or not all(len(tag) == 1 for tag in inside):
+        return False
+    return not {"B", "b"} & inside and not ("I" in inside and inside <= {"I", "E"})
 
 
 def misfits(tags: Iterable[str]) -> list[str]:

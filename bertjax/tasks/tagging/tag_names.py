@@ -7,7 +7,8 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import FinetuneConfig
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
+from bertjax.tasks.files.json_rows import json_fault
 from bertjax.tasks.files.lines import unmarked_lines
 from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.tagging.table_rows import TAG_FIELDS
@@ -64,7 +65,9 @@ def _json_names(path: epath.Path, fields: Sequence[str]) -> tuple[str, ...]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: found broken JSON ({error}), expected names of tags") from error
+        raise mismatch(
+            where=str(path), found=json_fault(error), expected="names of tags"
+        ) from error
     # Of several lists, as in a file about all columns of a data set, the tags' own field has one.
     own = [names for inner in _under(values, fields) for names in names_in(inner)]
     lists = own or names_in(values)

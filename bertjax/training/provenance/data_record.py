@@ -113,6 +113,7 @@ def check_evaluated_data(
     have a part of the data only, such as the validation examples. Raises `UserError`.
     """
     record = checkpoint.read_meta(folder)
+    say_versions(folder, record)
     if isinstance(record.get(DATA), Mapping):
         names = facts.get(DATA, {})
         part = {name: digest for name, digest in record[DATA].items() if name in names}

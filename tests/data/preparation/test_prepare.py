@@ -360,6 +360,15 @@ def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
         UserError, match=r"train-00001-of-00003\.tfrecord: found other bytes than were written"
     ):
         summarize(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    for shard in manifest["shards"]:
+        del shard["sha256"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"train-00001-of-00003.*\(record 0 is damaged\)"):
+        summarize(out)
+    content[77] ^= 1
+    path.write_bytes(content)
+    assert "the manifest has no checksums, those of the records are good" in summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
         summarize(corpus)
 

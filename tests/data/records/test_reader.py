@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from etils import epath
@@ -51,16 +54,60 @@ def test_rows_come_in_the_order_asked_for_across_shards(folder):
         assert np.array_equal(read[name], batch[name][record_numbers]), name
 
 
-def test_a_damaged_record_is_named(folder):
+def damage(path, number):
+    """Change a bit of a record in place, as a disk might."""
+    with Path(path).open("r+b") as file:
+        file.seek(number * SCHEMA.record_bytes + 100)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+
+
+def test_a_record_that_is_damaged_after_the_shards_were_compared_is_named(folder):
     written(folder)
-    path = folder / "train-2.tfrecord"
-    content = bytearray(path.read_bytes())
-    content[3 * SCHEMA.record_bytes + 100] ^= 4
-    path.write_bytes(content)
     records = PreparedRecords(folder, read_manifest(folder), "train")
+    records.read(np.arange(8))
+    damage(folder / "train-2.tfrecord", 3)
     records.read(np.arange(8))
     with pytest.raises(UserError, match=r"train-2\.tfrecord: record 3 is damaged"):
         records.read(np.arange(14))
+
+
+def test_no_record_is_read_of_shards_that_are_not_the_manifests(folder):
+    written(folder)
+    damage(folder / "train-2.tfrecord", 3)
+    records = PreparedRecords(folder, read_manifest(folder), "train")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"train-2\.tfrecord: found other bytes than were"):
+            records.read(np.array([0]))
+
+
+def test_all_shards_are_compared_once_for_each_reader(folder):
+    written(folder)
+    records = PreparedRecords(folder, read_manifest(folder), "train")
+    calls = []
+    records.check_shards(lambda *call: calls.append(call))
+    records.check_shards(lambda *call: calls.append(call))
+    records.read(np.arange(14))
+    assert calls == [("check shards", done, 3) for done in (1, 2, 3)]
+
+
+def without_digests(folder):
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    for shard in values["shards"]:
+        del shard["sha256"]
+    path.write_text(json.dumps(values))
+
+
+def test_a_manifest_without_checksums_is_read_and_that_is_said_once(folder, caplog):
+    batch = written(folder)
+    without_digests(folder)
+    records = PreparedRecords(folder, read_manifest(folder), "train")
+    assert np.array_equal(records.read(np.arange(14))["input_ids"], batch["input_ids"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{folder}: the manifest has no checksums of the train shards, so they are not compared"
+    ]
 
 
 @pytest.mark.parametrize("damage,message", [
@@ -80,6 +127,17 @@ def test_a_truncated_or_missing_shard_is_named_at_opening(folder, damage, messag
 def test_a_broken_manifest_is_named(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["../train-0.tfrecord", "/etc/passwd", "a/b", "..", "", 3, "a\\b"])
+def test_a_shard_whose_name_leads_out_of_the_folder_is_refused(folder, name):
+    written(folder)
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    values["shards"][1]["name"] = name
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"manifest\.json: shards: found the name .*, expected the"):
         read_manifest(folder)
 
 

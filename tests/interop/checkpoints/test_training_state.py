@@ -152,6 +152,29 @@ def test_the_slots_of_nine_optimizers_are_left_out_and_said_the_variables_are_re
         assert f"X/{slot} (" in caplog.text, slot
     assert "global_step (1)" in caplog.text
     assert "the parameters themselves are imported" in caplog.text
+    assert "no known optimizer" not in caplog.text
+
+
+def test_variables_under_others_that_no_optimizer_has_are_named_in_one_warning(
+    tmp_path, weights, caplog
+):
+    bias = "bert/encoder/layer_0/output/dense/bias"
+    others = {
+        f"{KERNEL}/u": np.ones((1, weights[KERNEL].shape[1]), np.float32),
+        f"{KERNEL}/log_alpha": weights[KERNEL],
+        f"{bias}/log_alpha": weights[bias],
+        f"{KERNEL}/quant_scale": np.float32(1),
+        f"{KERNEL}/Adam": weights[KERNEL],
+        f"{KERNEL}/adam_v": weights[KERNEL],
+        f"{KERNEL}/v": weights[KERNEL],
+    }
+    write(tmp_path, weights | others)
+    tensorflow.load(tmp_path)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{tmp_path}/model.ckpt-1: variables under the model's own that no known optimizer has are"
+        " left out, too: X/log_alpha (2), X/quant_scale (1), X/u (1); if the model computes with"
+        " them, it is another one"
+    ]
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import json
+import logging
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,10 @@ def test_lists_of_zero_and_one_have_a_class_at_each_place(bits, kind, form):
     (["1.0 0.0", "0.0 0.0"], [("0",), ()]),
     ([[1.0], [0.0]], [("0",), ()]),
     ([[0, 1, 0], None, [1, 1, 0]], [("1",), None, ("0", "1")]),
+    (["[0, 1, 0]", "", " ", "[0, 0, 0]", "nan"], [("1",), None, None, (), None]),
+    (["0,1", "", "1,1"], [("1",), None, ("0", "1")]),
+    ([[0, 1], [-1, -1], [float("nan")] * 2, [None, None]], [("1",), None, None, None]),
+    (["(0, 1, 0)", "(1.,0.,1.)", "[True, False, True]"], [("1",), ("0", "2"), ("0", "2")]),
     (["[0. , 1.]"], [("1",)]),
 ])  # fmt: skip
 def test_forms_of_places(values, labels):
@@ -60,6 +65,11 @@ def test_forms_of_places(values, labels):
     (["['it\\'s', \"é\"]", '["\\u00e9"]'], [("it's", "é"), ("é",)]),
     ([["y", 2], 3, "z"], [("y", "2"), ("3",), ("z",)]),
     (["[A],[B]", "[A]"], [("[A]", "[B]"), ("[A]",)]),
+    (["('a', 'b')", "('a',)", "('a')", "()", '("b", "c")'], [("a", "b"), ("a",), ("a",), (), ("b", "c")]),
+    (["{'a', 'b'}", "frozenset({'b', 'a'})", "set()", "frozenset()", "set(['c'])"], [("a", "b"), ("b", "a"), (), (), ("c",)]),
+    # A set has no order, so 0 and 1 are no places.
+    (["{0, 1}", "{1, 0}"], [("0", "1"), ("1", "0")]),
+    (["f(x)", "Sports (indoor), News (all)", "(a)", "IL(b),(c)"], [("f(x)",), ("Sports (indoor)", "News (all)"), ("(a)",), ("IL(b)", "(c)")]),
 ])  # fmt: skip
 def test_other_lists_have_names(values, labels):
     assert named(values) == (labels, ())
@@ -72,8 +82,14 @@ def test_any_separator_parts_the_names():
 
 @pytest.mark.parametrize("values,message", [
     (["a", "b,a,b"], 'f, line 2: found a class twice in the list ["b", "a", "b"], expected each class once'),
-    ([[0, 1, 0], [1, 0]], "f, line 1: found a class twice in the list [0, 1, 0], expected each class once, or as many"),
-    ([[0.0, 1.0], [1.0]], "f, line 1: found the list [0.0, 1.0], expected names of classes, or as many values"),
+    ([[0, 1, 0], [1, 0]], "f, line 2: found the list [1, 0], expected 3 values, each 0 or 1, as in [0, 1, 0] of line 1"),
+    ([[1, 0], [0, 1, 0], [1, 1, 0]], "f, line 1: found the list [1, 0], expected 3 values, each 0 or 1, as in [0, 1, 0] of line 2"),
+    ([[0.0, 1.0], [1.0]], "f, line 2: found the list [1.0], expected 2 values, each 0 or 1, as in [0.0, 1.0] of line 1"),
+    ([[0, 1, 0], [0, 2, 0]], "f, line 2: found the list [0, 2, 0], expected 3 values, each 0 or 1"),
+    ([[0, 1, 0], []], "f, line 2: found the list [], expected 3 values, each 0 or 1"),
+    (["[0, 1, 0]", "a"], 'f, line 2: found the list ["a"], expected 3 values, each 0 or 1'),
+    ([[0, 1, 0], [-1, -1]], "f, line 2: found the list [-1, -1], expected 3 values, as many as in the other examples"),
+    ([["a", "a"], [0, 1]], 'f, line 1: found a class twice in the list ["a", "a"], expected each class once'),
     ([[0.2, 0.8]], "f, line 1: found the list [0.2, 0.8], expected names of classes"),
     ([["a"], ["b", None]], 'f, line 2: found the list ["b", null], expected names of classes'),
     ([[1.0, float("nan")]], "f, line 1: found the list [1.0, NaN], expected names of classes"),
@@ -89,6 +105,91 @@ def test_what_is_neither_names_nor_places_is_refused(values, message):
     with pytest.raises(UserError) as caught:
         named(values)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("text", [
+    "tensor([0., 1.])",
+    "tensor([0, 1], device='cuda:0')",
+    "tensor(1.)",
+    "torch.tensor([1])",
+    "array([0, 1])",
+    "array(['a', 'b'], dtype=object)",
+    "np.array([['a']])",
+    "Index(['a', 'b'], dtype='object')",
+    "<tf.Tensor: shape=(2,), dtype=int32, numpy=array([0, 1], dtype=int32)>",
+    "torch.Size([1, 2])",
+    "np.str_('a')",
+    "{'a': 1, 'b': 0}",
+    '{"a"}, {"b"}',
+    "{a,b}",
+    "{a}",
+    "dict(a=1, b=0)",
+    "dict_keys(['a', 'b'])",
+    "Counter({'a': 1})",
+    "['a', array([1, 2])]",
+    "[np.int64(0)]",
+    "[np.str_('a'), np.str_('b')]",
+    "[('a', 'b')]",
+    "[['a', 'b'], ['c']]",
+    "['a', nan]",
+    "['a', 'b",
+    "('a', 'b'",
+    "[ True False]",
+    "[nan  1.]",
+    "[-1  1]",
+    "[.5 .5]",
+    "[1e-05 1.]",
+    "(0, 10]",
+    "(1)",
+    "(a, b)",
+    "['a' 'b']",
+    "b('a', 'b')",
+    "frozenset({a, b})",
+    "{0: 'a'}",
+    "range(0, 3)",
+])  # fmt: skip
+def test_what_other_programs_write_is_never_parted_at_its_commas(text):
+    for separator in (",", ";", " "):
+        with pytest.raises(UserError) as caught:
+            named([text], separator)
+        message = str(caught.value)
+        assert message.startswith("f, line 1: found "), message
+        assert "\n" not in message
+
+
+def test_a_list_in_a_column_of_one_class_is_refused(tmp_path):
+    lists = (
+        "['a']",
+        "[0, 1]",
+        "[0 1 0]",
+        "('a', 'b')",
+        "(0, 1, 0)",
+        "{'a'}",
+        "tensor([0, 1])",
+        "array(['a'])",
+    )
+    for text in lists:
+        (tmp_path / "train.tsv").write_text(f"text\tlabel\none\t{text}\n")
+        with pytest.raises(UserError, match="line 2: found the list .*finetune.label_type classes"):
+            read_examples(DataLocation(str(tmp_path)), "train")
+    names = ("[A]", "(18, 24)", "f(x)", "Ca(2+)", "[1]", "{}")
+    for text in names:
+        (tmp_path / "train.tsv").write_text(f"text\tlabel\none\t{text}\n")
+        assert read_examples(DataLocation(str(tmp_path)), "train")[0].label == text
+
+
+def test_empty_cells_among_lists_of_places_are_left_out_and_counted(tmp_path, caplog):
+    (tmp_path / "train.csv").write_text('text,label\na,"[0, 1]"\nb,\nc,"[1, 1]"\nd,nan\n')
+    source = DataLocation(str(tmp_path))
+    with caplog.at_level(logging.INFO, "bertjax"):
+        examples = read_examples(source, "train", label_type="classes")
+    assert [(example.text, example.label) for example in examples] == [
+        ("a", ("1",)),
+        ("c", ("0", "1")),
+    ]
+    assert caplog.messages[0].endswith("examples without a label, which were left out: 2 of 4")
+    kept = read_examples(source, "train", label_type="classes", unlabelled=True)
+    assert [example.label for example in kept] == [("1",), None, ("0", "1"), None]
 
 
 def test_random_zero_one_lists_of_a_file_have_six_classes(shared_data):

@@ -55,3 +55,18 @@ def test_what_is_no_array_of_objects_is_named_with_its_item_or_line(tmp_path, co
         read(tmp_path, content)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize("name,content,place", [
+    ("a.jsonl", '{"a": 1}\n{"a": ' + DIGITS + "}\n", ", line 2"),
+    ("a.json", "[\n" + DIGITS + "]\n", ""),
+])  # fmt: skip
+def test_a_number_that_python_reads_no_longer_is_named_as_one(tmp_path, name, content, place):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        list(read_table(tmp_path / name))
+    found = f"{tmp_path / name}{place}: found a number of more than 4,300 digits, expected "
+    assert str(caught.value).startswith(found)

@@ -77,6 +77,12 @@ def test_csv_has_real_quoting_and_names_the_line_a_record_begins_in(tmp_path):
     assert [row.number for row in rows] == [2, 5]
 
 
+@pytest.mark.parametrize("name", ["x.tsv.GZ", "x.TSV.gz", "X.Tsv.Gz"])
+def test_capitals_in_an_ending_mean_nothing(tmp_path, name):
+    path = write(tmp_path / name, gzip.compress(b"a\tb\n1\t2\n"))
+    assert values(path) == [{"a": "1", "b": "2"}]
+
+
 def test_json_lines_keep_their_types_and_compressed_files_are_read_by_their_ending(tmp_path):
     lines = [{"text": "é 完", "label": ["a", "b"]}, {"text": "", "label": None, "n": 1.5}]
     content = "\n\n".join(map(json.dumps, lines)).encode()

@@ -204,6 +204,20 @@ def test_no_answer_is_right_where_there_is_none_by_every_rule():
     ("auto", "korquad", "korquad"),
     ("auto", "mlqa_zh", "mlqa_zh"),
     ("auto", "MLQA-de-en", "mlqa_de"),
+    ("auto", "mlqa.zh.zh", "mlqa_zh"),
+    ("auto", "mlqa.zh.de", "mlqa_zh"),
+    ("auto", "my_mlqa_de", "mlqa_de"),
+    ("auto", "de-mlqa", "mlqa_de"),
+    ("auto", "mlqa-dev-context-es-question-hi", "mlqa_es"),
+    ("auto", "mlqa-question-hi-context-es", "mlqa_es"),
+    ("auto", "mlqa-translate-train.vi", "mlqa_vi"),
+    ("auto", "mlqa-translate-test.vi", None),
+    ("auto", "KorQuAD1", "korquad"),
+    ("auto", "KorQuAD_v1.0", "korquad"),
+    ("auto", "korquad.1", "korquad"),
+    ("auto", "drcd2018", "cmrc2018"),
+    ("auto", "cmrc.2018", "cmrc2018"),
+    ("auto", "korquadish", None),
     ("auto", "mlqa", None),
     ("auto", "mlqa_fr", None),
     ("auto", "xquad", None),
@@ -222,6 +236,29 @@ def test_a_set_in_two_languages_is_compared_by_the_rule_of_each_question():
     assert [rule.name for rule in rules] == ["squad", "mlqa_zh", "mlqa_zh"]
     assert described(rules) == "mlqa_zh (2 of 3 questions), squad (1 of 3 questions)"
     assert described(rules[1:]) == "mlqa_zh"
+
+
+LATIN_HEAVY = (
+    "NBA（National Basketball Association）是北美的职业篮球联盟，总部位于 New York, Manhattan。"
+)
+
+
+def test_a_chinese_paragraph_with_many_latin_letters_has_the_rule_of_its_set():
+    assert [rule.name for rule in rules_of_texts([LATIN_HEAVY])] == ["squad"]
+    chinese = [f"第{number}座城市的人口很多。" for number in range(20)]
+    assert described(rules_of_texts([*chinese, LATIN_HEAVY])) == "mlqa_zh"
+    japanese = [f"{number}番目の都市はとても大きいです。" for number in range(20)]
+    assert described(rules_of_texts([*japanese, "北京。", LATIN_HEAVY])) == "characters"
+
+
+def test_the_answers_tell_where_the_set_has_several_languages_or_too_few_paragraphs():
+    english = ["A city.", "A town."]
+    answers = [["北京"], ["city"], ["town"], ["联盟", "NBA"]]
+    rules = rules_of_texts(["北京是首都。", *english, LATIN_HEAVY], answers)
+    assert [rule.name for rule in rules] == ["mlqa_zh", "squad", "squad", "mlqa_zh"]
+    assert described(rules_of_texts([LATIN_HEAVY], [["职业篮球联盟"]])) == "mlqa_zh"
+    # The whole set is English, so a few foreign words are words of SQuAD's script.
+    assert described(rules_of_texts(english, [["city"], ["town (北京)"]])) == "squad"
 
 
 def test_xquad_is_scored_by_characters_in_chinese_and_as_squad_in_german(shared_data):

@@ -31,6 +31,8 @@ def test_mistakes_are_answers_without_a_right_word_the_worse_the_surer():
 @pytest.mark.parametrize("name,rule,refused", [
     ("mlqa_zh", "auto", False),
     ("MLQA-de-en", "auto", False),
+    ("mlqa-zh-zh", "auto", False),
+    ("my_mlqa_de", "auto", False),
     ("mlqa", "mlqa_es", False),
     ("cmrc2018", "squad", False),
     ("mlqa", "auto", True),
@@ -49,6 +51,11 @@ def test_mlqa_without_its_language_is_refused_before_any_file_is_read(name, rule
         f"finetune.tasks: found {name}, expected the language of the answers, as mlqa_ar, mlqa_de,"
         " mlqa_en, mlqa_es, mlqa_hi, mlqa_vi, mlqa_zh; or finetune.answer_rule"
     )
+
+
+def test_an_evaluation_may_say_that_questions_may_have_no_answer():
+    options = FinetuneConfig(tasks=("mine:spans=x",), unanswerable=True)
+    assert SpansKind().for_evaluation(TASK, options) == replace(TASK, version_2=True)
 
 
 def test_the_rule_of_the_option_is_kept_with_the_task_and_gives_its_figures():

@@ -316,8 +316,10 @@ TFDS_SCRIPT = """
 import os
 import numpy as np
 import tensorflow_datasets as tfds
+from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks.question_answering.squad import read_tfds
+from bertjax.tasks.registry import KINDS, entry_of
 
 class TinySquad(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
@@ -337,6 +339,9 @@ class TinySquad(tfds.core.GeneratorBasedBuilder):
 
 TinySquad(data_dir=os.environ["TFDS_DATA_DIR"]).download_and_prepare()
 print(sorted((e.id, e.answers) for e in read_tfds("tfds:tiny_squad", "train", training=True))[:2])
+for split in ("train[:2]", "train[:50%]+train[50%:]"):
+    entry = entry_of("mine:spans=tfds:tiny_squad", FinetuneConfig(train_files=tuple(split.split("+"))))
+    print(len(KINDS["spans"].read_split(entry, "train", FinetuneConfig(), True)))
 try:
     read_tfds("tfds:tiny_squad", "dev", training=False)
 except UserError as error:
@@ -351,6 +356,7 @@ def test_a_tfds_set_is_read_by_its_name(tmp_path):
         [sys.executable, "-c", TFDS_SCRIPT], capture_output=True, encoding="utf-8", env=environment
     )
     assert done.returncode == 0, done.stderr
-    result, error = done.stdout.splitlines()[-2:]
+    result, part, whole, error = done.stdout.splitlines()[-4:]
     assert result == "[('q0', (('bär', 4),)), ('q10', (('bär', 4),))]"
     assert error == "tfds:tiny_squad: found the splits train, expected a split dev"
+    assert (part, whole) == ("2", "13")

@@ -272,7 +272,7 @@ def test_figures_are_in_percent_and_of_version_2_apart_for_questions_without_an_
     assert figures["best_f1_thresh"] == -1.0
     with pytest.raises(
         UserError,
-        match="squad: question 2: found no answer, expected one, or version 2 of the task",
+        match="squad: question 2: found no answer, expected one, or finetune.unanswerable",
     ):
         TASK.figures([answered("")], [asked(2)])
     with pytest.raises(UserError, match="squad: question 2: found no answer"):

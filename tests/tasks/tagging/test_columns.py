@@ -182,3 +182,23 @@ def test_columns_that_cannot_be_are_refused(write, values, message):
     path = write("Rome B-LOC\n")
     error = error_of(lambda: chosen_columns(path, options(**values), tags=True))
     assert error.startswith(message)
+
+
+def test_words_of_thousands_of_digits_are_words(write):
+    assert columns_of(write("9" * 5000 + " CD O\n" + "8" * 5000 + " CD O\n")) == Columns()
+    path = write("1 a O\n" + "9" * 5000 + " b O\n")
+    assert columns_of(path) == Columns()
+
+
+@pytest.mark.parametrize("content", ["1\tCD\tO\n\n#\tSYM\tO\n", "# SYM O\n\n1 CD O\n"])
+def test_words_that_could_be_a_number_and_a_comment_are_refused(write, content):
+    error = error_of(lambda: chosen_columns(write(content), options(), tags=True))
+    assert "found '#' at the beginning of a line with as many columns as words have" in error
+    assert "--finetune.text-columns" in error
+    columns = chosen_columns(write(content), options(text_columns=("0",)), tags=True)
+    assert {example.words for example in read_conll(write(content), columns=columns)} == {
+        ("1",),
+        ("#",),
+    }
+    # A sentence of two words shows that the file counts them.
+    assert columns_of(write(content + "\n1\ta\tO\n2\tb\tO\n".replace("\t", content[1]))) == NUMBERED

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks.registry import entry_of
-from bertjax.tasks.tagging.read import read_examples
+from bertjax.tasks.tagging.read import chooses_accuracy, read_examples
 
 NAMES = ("O", "B-PER", "I-PER", "B-ORG")
 ROWS = [
@@ -92,6 +92,10 @@ def test_accuracy_beside_another_metric_changes_no_rule(tmp_path):
 def test_with_accuracy_capital_letters_are_tags_of_words(tmp_path, tags):
     (tmp_path / "train.txt").write_text("".join(f"a {tag}\n" for tag in tags.split()))
     assert read(tmp_path, metric=("accuracy",))[1] == tuple(tags.split())
+    if "-" not in tags:
+        # Letters alone, of which none begins an entity, are no tags of entities.
+        assert read(tmp_path)[1] == tuple(tags.split())
+        return
     with pytest.raises(UserError, match=r"rules of IOBES \(or --finetune.metric accuracy, over"):
         read(tmp_path)
 
@@ -181,3 +185,12 @@ def test_all_formats_have_the_same_sentences(tmp_path_factory, sentences, end, i
     for column in ("7", "deprel"):
         options = {"validation_files": ("g.conllu",), "label_column": column}
         assert read(folder, "validation", **options) == expected
+
+
+def test_the_accuracy_of_another_task_may_be_named_in_its_usual_spelling():
+    tasks = ("SST-2=x", "ner:tagging=x")
+    for other in ("sst2", "SST-2"):
+        options = FinetuneConfig(tasks=tasks, metric=(f"{other}=accuracy", "accuracy"))
+        assert chooses_accuracy("ner", options)
+        options = FinetuneConfig(tasks=tasks, metric=(f"{other}=accuracy", "f1"))
+        assert not chooses_accuracy("ner", options)

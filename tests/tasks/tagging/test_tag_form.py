@@ -61,6 +61,11 @@ def test_types_that_differ_in_case_alone_are_not_joined():
     assert [entity.type for entity in entities(("b-per", "B-PER", "O"))] == ["per", "PER"]
 
 
+def test_letters_alone_are_tags_of_entities_if_a_word_can_begin_one():
+    for tags in (["B", "I", "O"], ["B", "M", "E", "S"], ["I", "O"], ["I", "E", "O"], ["b", "i"]):
+        assert form_of(tags) == TagForm(capitals=tags == ["b", "i"]), tags
+
+
 def test_parts_of_speech_are_no_tags_of_entities():
     assert form_of(["O", "B-PER", "I", "S-creative-work"]) is not None
     for tags in (
@@ -71,6 +76,10 @@ def test_parts_of_speech_are_no_tags_of_entities():
         [""],
         ["n", "v", "w"],
         ["e", "s", "o"],
+        ["E", "M", "O"],
+        ["E", "S"],
+        ["S", "M", "L"],
+        ["I", "M", "E"],
         ["NN", "NNS", "PRP$", "-LRB-", "."],
         ["0", "1"],
         ["PER", "O"],

@@ -154,6 +154,10 @@ def test_other_versions_are_said(library, run, caplog):
     spoil_meta(run, versions=versions)
     bertjax.train(longer("prepared/tiny"), run)
     assert "checkpoints/2 was written with jax 0.1 (now " in caplog.text
+    spoil_meta(run, versions=versions)
+    caplog.clear()
+    bertjax.evaluate(run)
+    assert caplog.text.count("was written with jax 0.1 (now ") == 1
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """Survey of a split: whether pairs of next sentences can be made of its documents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bertjax.config import Config, DataConfig
+from bertjax.data.corpus.work_units import WorkUnit, formats_of
 from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.inputs.document_pool import TokenizedCorpus, without_duplicates
 from bertjax.data.preparation.inputs.instances import max_sentence_length
@@ -44,26 +46,53 @@ class SplitSurvey:
         return self.documents > 1 and self.share_with_next >= MIN_SHARE_WITH_NEXT
 
 
-def config_of_split(split: str, config: Config, corpus: TokenizedCorpus) -> Config:
-    """Return the configuration by which the rows of a split are made.
+def config_of_split(
+    split: str, config: Config, corpus: TokenizedCorpus, work_units: Sequence[WorkUnit]
+) -> Config:
+    """Return the configuration by which the rows of a split of a corpus of `work_units` are made.
 
     One document gives no random B, and documents of a sentence each give no B that follows A. A
     held-out split of such documents is made without pairs, and the loss of masked words can be
-    computed. Raises `UserError` if it is the training split.
+    computed. The same is true of `sentence_order` and documents of a token each, which cannot be
+    parted. Raises `UserError` if it is the training split.
     """
     ranges = corpus.plan.ranges_in(split)
-    if config.data.sentence_objective != "next_sentence" or not ranges:
+    objective = config.data.sentence_objective
+    if objective == "none" or not ranges:
         return config
+    without_pairs = config.replace(data={"sentence_objective": "none"})
+    if objective == "sentence_order":
+        if _can_be_parted(corpus, ranges):
+            return config
+        check(
+            split != "train",
+            where="split train",
+            found="no document of two tokens or more, whose parts could be swapped",
+            expected="longer ones (or data.sentence_objective none)",
+        )
+        return without_pairs
     survey = survey_split(corpus, ranges, config.data)
     # That there are no documents at all is found when the manifest is made.
     if survey.is_enough() or not survey.documents:
         return config
     if split == "train":
-        _refuse(survey, config.data)
-    return config.replace(data={"sentence_objective": "none"})
+        _refuse(survey, config.data, work_units)
+    return without_pairs
 
 
-def _refuse(survey: SplitSurvey, data: DataConfig) -> None:
+def _can_be_parted(corpus: TokenizedCorpus, split: range) -> bool:
+    """Return whether a document of a split has two tokens, or whether there are no documents."""
+    # That there are no documents at all is found when the manifest is made.
+    documents = 0
+    for gathered in read_ranges(corpus.parts(), split):
+        found, _ = without_duplicates(gathered, corpus.dropped())
+        if (np.diff(found.sentences[found.documents]) > 1).any():
+            return True
+        documents += len(found)
+    return documents == 0
+
+
+def _refuse(survey: SplitSurvey, data: DataConfig, work_units: Sequence[WorkUnit]) -> None:
     """Raise `UserError` for a training split of which no pairs can be made."""
     check(
         survey.documents > 1,
@@ -73,7 +102,8 @@ def _refuse(survey: SplitSurvey, data: DataConfig) -> None:
         "or data.sentence_objective sentence_order or none)",
     )
     ways = ["data.sentence_objective sentence_order or none"]
-    if data.sentences in ("auto", "lines") and data.format in ("auto", "bert"):
+    # In the other formats a line is a document, whose sentences are found.
+    if data.sentences in ("auto", "lines") and "bert" in formats_of(work_units, data):
         ways.insert(0, "data.sentences paragraphs, if a line has several sentences")
     raise mismatch(
         where="split train",

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -119,6 +120,46 @@ def test_a_line_a_document_of_one_long_sentence_gives_no_next_sentences(tmp_path
     config = config_of(tmp_path / "a.txt", format="line", validation_fraction=0.0)
     with pytest.raises(UserError, match=r"two sentences or more in 1 of 12 documents"):
         prepare(config, tmp_path / "out")
+
+
+def test_settings_that_other_formats_do_not_have_are_not_advised(tmp_path):
+    lines = [json.dumps({"text": f"Sentence number {n}."}) for n in range(50)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError) as raised:
+        prepare(config_of(tmp_path / "a.jsonl"), tmp_path / "out")
+    assert str(raised.value).endswith(
+        "for 20% of the pairs (or data.sentence_objective sentence_order or none)"
+    )
+
+
+@pytest.mark.parametrize("held_out,trained", [(True, False), (False, True)])
+def test_documents_of_one_token_cannot_be_swapped_and_that_is_told_before_rows_are_made(
+    tmp_path, held_out, trained
+):
+    # A token each in every WordPiece vocabulary that has them.
+    words = [chr(0x4E00 + number) for number in range(120)]
+    fraction = 0.1
+    short = [
+        word for word in words if (split_word(docs.digest([word])) < bound_of(fraction)) == held_out
+    ]
+    long = [f"{word} and {word} too." for word in words]
+    long = [
+        text for text in long if (split_word(docs.digest([text])) < bound_of(fraction)) != held_out
+    ]
+    (tmp_path / "a.txt").write_text("\n\n".join(short[:8] + long[:40]))
+    config = config_of(tmp_path / "a.txt", validation_fraction=fraction)
+    config = config.replace(
+        data={"sentence_objective": "sentence_order"}, tokenizer={"vocab_size": 400}
+    )
+    if trained:
+        with pytest.raises(UserError, match="split train: found no document of two tokens or more"):
+            prepare(config, tmp_path / "out")
+        return
+    manifest = prepare(config, tmp_path / "out")
+    assert describe_pairs(manifest, "validation") == (
+        "sentence order: no pairs, for no document of the split has two tokens"
+    )
+    assert "sentence_order" not in str(manifest.schemas["validation"])
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.1])
