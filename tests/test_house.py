@@ -41,7 +41,9 @@ def test_tests_mirror_the_package():
         if room in ("launch", "multihost"):
             continue
         across = (room, name) in {
+            ("cli", "killed_verbs.py"),
             ("cli", "verbs.py"),
+            ("cli", "mistakes.py"),
             ("data/tokenizers", "parity.py"),
             ("model", "parity.py"),
             ("training", "parity.py"),

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from attacks.result import ENDED_WELL, ONE_LINE, SKIPPED, TRACEBACK, WAITED, Attack, Result
+from attacks.result import ENDED_WELL, ONE_LINE, TRACEBACK, WAITED, Attack, Result
 
 KIND = "command line"
 SEED = 19
@@ -27,8 +27,6 @@ def attacks(count: int) -> Iterator[Attack]:
 
 def attempt(place: Path, attack: Attack) -> Result:
     """Run one command line in a copy of the fuzz test's workplace."""
-    if not (ROOT / "tests" / "cli" / "fuzz" / "draws.py").exists():
-        return Result(SKIPPED, "tests/cli/fuzz is not in this checkout")
     original, live = _workplace(place.parent)
     words = _drawn(BLOCK * (1 + attack.number // BLOCK))[attack.number]
     ended = _fuzz("outcome").run(words, live)

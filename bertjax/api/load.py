@@ -4,6 +4,7 @@ from etils import epath
 
 from bertjax.data.tokenizers import tokenizer as tokenizers
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.given_files import place_of
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 
@@ -19,7 +20,7 @@ def load_tokenizer(path: epath.PathLike) -> Tokenizer:
     >>> begins.shape, tokenizer.decode(ids[begins[0]:begins[1]])
     ((3,), 'the dog')
     """
-    inside = epath.Path(path) / TOKENIZER
+    inside = place_of(path) / TOKENIZER
     # A sweep keeps the tokenizers of runs whose checkpoints it removes.
     if inside.exists() and checkpoint.has_checkpoint(epath.Path(path)):
         return saved_tokenizer(*checkpoint.find_checkpoint(path))

@@ -1,8 +1,8 @@
 """Prepare a corpus, and pretrain on it."""
 
 import logging
-from collections.abc import Collection
-from contextlib import nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, nullcontext
 
 from etils import epath
 
@@ -11,7 +11,10 @@ from bertjax.config import Config
 from bertjax.data.preparation import prepare as preparation
 from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
+from bertjax.given_files import place_of
 from bertjax.parallel import hosts
+from bertjax.parallel.job_lock import job_lock
+from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
@@ -19,14 +22,14 @@ from bertjax.training import checkpoint
 from bertjax.training.batch_source import prepared_source
 from bertjax.training.initial_model import take_initial_model
 from bertjax.training.initial_state import check_initial_params
-from bertjax.training.logs.log_file import log_to_file
+from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.logs.side_file import SideFile
 from bertjax.training.loop import Outcome
 from bertjax.training.loop import train as run_loop
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
-from bertjax.training.step import check_batch
+from bertjax.training.step import abstract_state, check_batch
 
 log = logging.getLogger("bertjax")
 
@@ -47,8 +50,8 @@ def prepare(
     With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
     `overrides` (dotted names, such as `tokenizer.lowercase`).
 
-    Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation, or
-    a full disk.
+    Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation or
+    that another process is preparing, or a full disk.
 
     >>> import bertjax
     >>> config = bertjax.load_config("tiny.py")
@@ -81,7 +84,7 @@ def train(
     A log, metrics or a report that cannot be written are warned of once, and training goes on.
     Raises `UserError` for a checkpoint that cannot be written; and, before anything is written, for
     data, a tokenizer or a model that do not fit together, and for a run that was started with other
-    settings.
+    settings, or is being trained by another process.
 
     >>> import bertjax
     >>> config = bertjax.load_config("tiny.py")
@@ -93,7 +96,22 @@ def train(
     >>> result.report.exists()
     True
     """
-    run_dir = epath.Path(run_dir)
+    run_dir = place_of(run_dir)
+    with ExitStack() as stack:
+        # Before there is a log file, which another process may be writing.
+        with collected_log() as earlier:
+            stack.enter_context(job_lock(run_dir, "train"))
+        return _train(config, run_dir, overrides, progress, earlier)
+
+
+def _train(
+    config: Config,
+    run_dir: epath.Path,
+    overrides: Collection[str],
+    progress: Progress,
+    earlier: Sequence[logging.LogRecord],
+) -> RunResult:
+    """Do the work of `train`, of which this job has the folder's lock."""
     config = take_initial_model(config, overrides)
     tokenizer = prepared_tokenizer(config)
     first = hosts.is_first()
@@ -102,6 +120,7 @@ def train(
     source = prepared_source(config, tokenizer, progress=progress)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
+    check_memory(config, mesh, abstract_state(config, mesh))
     if not checkpoint.has_checkpoint(run_dir):
         check_heads(config)
         check_initial_params(config, mesh, pretraining(config, source.vocabulary))
@@ -115,7 +134,7 @@ def train(
     # Nothing is written before all is checked.
     if first:
         save_tokenizer(config, tokenizer, run_dir)
-    with log_to_file(run_dir) if first else nullcontext():
+    with log_to_file(run_dir, earlier) if first else nullcontext():
         for note in source.notes if first else ():
             log.info(note)
         outcome = run_loop(config, run_dir, source, progress=progress, on_evaluation=report)

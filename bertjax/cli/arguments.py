@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
 
 from bertjax.config import Config, from_dict, load_config, to_dict
+from bertjax.config.field_types import field_types, field_value
 from bertjax.config.sql_source import without_password
 from bertjax.errors import UserError, nearest
 from bertjax.progress import Progress, silent
@@ -78,6 +79,7 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
         if stop.code in (0, None):  # of --help
             raise
         raise UserError(_first_sentence(complaint.getvalue())) from None
+    _check_values(command)
     if unknown:
         names = [f"--{name}" for name, _ in _options(command)]
         # Without its value, which may hold a password.
@@ -87,6 +89,19 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
             f"{without_password(word)}: no such option of `bertjax {verb}`{nearest(name, names)}"
         )
     return command
+
+
+def _check_values(command: Any) -> None:
+    """Raise `UserError` for a number beyond 64 bits, and for text with a null character.
+
+    The fields of a configuration are checked where it is made.
+    """
+    kind: type = type(command)
+    kinds = field_types(kind)
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if not dataclasses.is_dataclass(value):
+            field_value(kinds[field.name], value, f"--{field.name.replace('_', '-')}")
 
 
 def parse_subject(

@@ -52,11 +52,11 @@ def run(words: Sequence[str]) -> int:
     prepare_environment()
     subject, command, overrides = parse_configured("compile", CompileCommand, words)
     quiet_libraries()
-    from etils import epath
 
     from bertjax.estimate.answers import answer, write_answer
     from bertjax.estimate.estimate import Estimate
     from bertjax.estimate.text import brief, describe_answer
+    from bertjax.given_files import place_of
     from bertjax.training.initial_model import take_initial_model
 
     # On stderr: stdout has the answer alone.
@@ -73,7 +73,7 @@ def run(words: Sequence[str]) -> int:
         on_estimate=show,
     )
     print(describe_answer(answered))
-    run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
+    run_dir = place_of(command.run_dir or f"runs/{run_name(subject)}")
     print(f"\nwritten: {write_answer(run_dir, answered)}")
     print(f"report: {_report(run_dir)}")
     return 0

@@ -62,14 +62,14 @@ def run(words: Sequence[str]) -> int:
     if wants_help(words):
         parse_configured("finetune", FinetuneCommand, words)
     quiet_libraries()
-    from etils import epath
 
+    from bertjax.given_files import place_of
     from bertjax.parallel import compile_cache, failures
 
     # The command line is parsed inside this block: a mistake in one process must end all of them.
     with failures.end_together():
         configured = parse_configured("finetune", FinetuneCommand, words)
-        run_dir = epath.Path(configured.command.run_dir or f"runs/{run_name(configured.subject)}")
+        run_dir = place_of(configured.command.run_dir or f"runs/{run_name(configured.subject)}")
         compile_cache.start(run_dir)
         if configured.command.is_sweep:
             return _sweep(configured, run_dir)

@@ -6,6 +6,7 @@ third of the step. glibc requests pages of 2 MiB if the variable GLIBC_TUNABLES 
 the variable only once, when a process starts.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -29,7 +30,9 @@ def restart_with_huge_pages() -> None:
     tunables = f"{before}:{TUNABLE}=1" if before else f"{TUNABLE}=1"
     environment = {**os.environ, VARIABLE: tunables}
     # In place, so that the process keeps its number; `orig_argv` has the interpreter's options too.
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    # Where the interpreter cannot be started again, this process goes on, at its usual speed.
+    with contextlib.suppress(OSError):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _can_be_requested() -> bool:

@@ -37,14 +37,14 @@ def run(words: Sequence[str]) -> int:
     if wants_help(words):
         parse_configured("train", TrainCommand, words)
     quiet_libraries()
-    from etils import epath
 
+    from bertjax.given_files import place_of
     from bertjax.parallel import compile_cache, failures, hosts
 
     # The command line is parsed inside this block: a mistake in one process must end all of them.
     with failures.end_together():
         subject, command, overrides = parse_configured("train", TrainCommand, words)
-        run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
+        run_dir = place_of(command.run_dir or f"runs/{run_name(subject)}")
         compile_cache.start(run_dir)
         from bertjax.api.pretrain import train
 

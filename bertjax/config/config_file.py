@@ -73,11 +73,13 @@ def _preset_path(name: str) -> Path | None:
 
 
 def _read(path: str) -> str:
+    # Imported late: most configurations are presets, and the help of each verb imports this module.
+    from bertjax.given_files import place_of, read_file
+
+    content = read_file(place_of(path, any_bytes=True), "a configuration")
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    # A path with a null character is a ValueError, as a file of another encoding is.
-    except (OSError, ValueError) as error:
+        return content.decode("utf-8-sig")
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as a configuration ({error})") from error
 
 

@@ -22,6 +22,7 @@ from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import check, require_package
+from bertjax.given_files import place_of
 from bertjax.masking.long_words import divide_long_words
 from bertjax.masking.selection import Vocabulary
 from bertjax.masking.static import unmask
@@ -47,7 +48,7 @@ def open_split(
     length, number of predictions or tokenizer, or if an id or a segment is outside the model's
     tables.
     """
-    folder = epath.Path(folder)
+    folder = place_of(folder)
     check(
         folder.exists(),
         where=f"data.prepared_dir {folder}",

@@ -12,6 +12,7 @@ from bertjax.finetuning.evaluate import Assessed, Split, evaluate_split, evaluat
 from bertjax.finetuning.finetune import choose_thresholds, validation_split
 from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.parallel import hosts
+from bertjax.parallel.memory import batch_memory_errors, check_batch_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry
@@ -64,9 +65,11 @@ def assess(
     mesh = make_mesh(model.config.mesh)
     # The devices here may be others than in training, and the batch must fit them too.
     check_batch(model.config, mesh)
-    return evaluate_splits(
-        model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id
-    )
+    check_batch_memory(model.config, mesh)
+    with batch_memory_errors(model.config):
+        return evaluate_splits(
+            model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id
+        )
 
 
 def predict_split(
@@ -92,9 +95,11 @@ def predict_examples(
     split = Split(entry.name, "", examples, encoded)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    evaluated = evaluate_split(
-        config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=False
-    )
+    check_batch_memory(config, mesh)
+    with batch_memory_errors(config):
+        evaluated = evaluate_split(
+            config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=False
+        )
     return evaluated.predictions
 
 

@@ -10,6 +10,7 @@ from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
+from bertjax.json_values import shown, value_of
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
@@ -53,10 +54,10 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
         config = for_inference(checkpoint.read_checkpoint_config(folder))
     saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
-        isinstance(saved_tasks, list) and all(isinstance(each, dict) for each in saved_tasks),
+        isinstance(saved_tasks, list),
         where=f"{folder}/meta: tasks",
-        found=repr(saved_tasks)[:80],
-        expected="a list of objects",
+        found=shown(saved_tasks),
+        expected="a list",
     )
     check(
         len(saved_tasks) > 0,
@@ -93,7 +94,7 @@ def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | N
     # Compared as text: the folder of a checkpoint is named after its step.
     if str(result.get("step")) != folder.name:
         return {}
-    return result.get(THRESHOLDS, {})
+    return value_of(dict[str, float], result.get(THRESHOLDS, {}), f"{path}: {THRESHOLDS}")
 
 
 def _with_threshold(task: Task, thresholds: dict[str, float] | None) -> Task:

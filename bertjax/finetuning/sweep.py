@@ -5,18 +5,20 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.config import Config, Head
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.finetuning import finetune, sweep_grid
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Cell, Grid, Result, SettingSummary
+from bertjax.json_values import value_of
 from bertjax.number_text import number_text
 from bertjax.progress import Progress, silent
-from bertjax.storage import read_json, write_whole
+from bertjax.storage import check_locks, folder_lock, read_json, write_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.logs.step_log import DivergedError
 from bertjax.training.run_config import CELLS, FAILED
@@ -122,6 +124,21 @@ def _run_cell(
     progress: Progress,
 ) -> Result | None:
     """Run a cell, or read its earlier result; None where a signal stopped it."""
+    # Its own lock: it is a run like any other, which `finetune` may also continue alone.
+    with folder_lock(folder, "finetune"):
+        return _run_locked(config, cell, folder, prepared, tokenizer, restored_heads, progress)
+
+
+def _run_locked(
+    config: Config,
+    cell: Cell,
+    folder: epath.Path,
+    prepared: Prepared,
+    tokenizer: Tokenizer,
+    restored_heads: tuple[Head, ...],
+    progress: Progress,
+) -> Result | None:
+    """Do the work of `_run_cell`."""
     resolved = finetune.resolve(cell_config(config, cell), prepared, restored_heads)
     failed, finished = (folder / FAILED).exists(), (folder / checkpoint.RESULT).exists()
     if failed or finished:
@@ -146,8 +163,15 @@ def _run_cell(
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
         finetune.write_result(resolved, folder, outcome.evaluations, prepared)
-    figures = read_json(folder / checkpoint.RESULT)["figures"]
+    figures = _figures(folder / checkpoint.RESULT)
     return Result(cell, figures["score"], prepared.is_constant(figures))
+
+
+def _figures(path: epath.Path) -> dict[str, Any]:
+    """Return the figures in a `result.json`; None for one that was not finite."""
+    figures = value_of(dict[str, float | None], read_json(path).get("figures"), f"{path}: figures")
+    check("score" in figures, where=str(path), found="no score among its figures", expected="one")
+    return figures
 
 
 def cell_config(config: Config, cell: Cell) -> Config:
@@ -192,7 +216,9 @@ def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
         # Results and logs stay: a sweep that is started again reads them.
         folder = _folder(run_dir, result.cell) / checkpoint.FOLDER
         if result not in best and folder.exists():
-            folder.rmtree()
+            with folder_lock(folder.parent, "finetune"):
+                check_locks(folder)
+                folder.rmtree()
 
 
 def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> list[SettingSummary]:

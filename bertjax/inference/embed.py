@@ -19,7 +19,12 @@ from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.inference.given_texts import each_text
-from bertjax.inference.lengths import longest_row, padded_length
+from bertjax.inference.lengths import (
+    check_rows_fit,
+    longest_row,
+    padded_length,
+    row_memory_errors,
+)
 from bertjax.model import functional
 from bertjax.model.functional import Encoded, Params
 from bertjax.parallel.announce import announce_once
@@ -206,9 +211,16 @@ def embed_windows(
     """
     texts = each_text(texts, "texts")
     options = options or EmbedOptions()
-    config, tokenizer = model.config.model, model.tokenizer
-    _check_fits(config, tokenizer, options)
+    _check_fits(model.config.model, model.tokenizer, options)
     _say_what_is_missing(model)
+    with row_memory_errors(options.batch_size):
+        yield from _computed_windows(model, texts, options, progress, total)
+
+
+def _computed_windows(
+    model: TrainedModel, texts: Iterable[str], options: EmbedOptions, progress: Progress, total: int
+) -> Iterator[Vectors]:
+    config, tokenizer = model.config.model, model.tokenizer
     longest = longest_row(config, options.max_seq_length)
     # Local devices only: the texts are this process's own, and no other process takes part.
     mesh = make_mesh(MeshConfig(), jax.local_devices())
@@ -277,6 +289,7 @@ def _check_fits(config: ModelConfig, tokenizer: Tokenizer, options: EmbedOptions
         found=f"{tokenizer.vocab_size} entries",
         expected=f"at most model.vocab_size {config.vocab_size}",
     )
+    check_rows_fit(config, options.batch_size)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))

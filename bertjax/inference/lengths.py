@@ -1,7 +1,15 @@
 """Lengths of the rows that inference computes: the longest allowed, and those padded to."""
 
+from contextlib import AbstractContextManager
+
+import jax
+
 from bertjax.config import ModelConfig
 from bertjax.errors import check
+from bertjax.parallel import memory
+
+SHORTEST = 8
+"""The shortest length that rows are padded to."""
 
 
 def longest_row(config: ModelConfig, max_seq_length: int | None) -> int:
@@ -32,7 +40,26 @@ def padded_length(length: int, longest: int) -> int:
     of STS took 15 % longer.
     """
     if length <= 64:
-        return min(longest, -(-length // 8) * 8)
+        return min(longest, -(-length // SHORTEST) * SHORTEST)
     power = 1 << (length - 1).bit_length()
     between = power * 3 // 4
     return min(longest, between if length <= between else power)
+
+
+def check_rows_fit(config: ModelConfig, rows: int) -> None:
+    """Raise `UserError` for a batch of so many rows that the local devices cannot hold it.
+
+    This is a lower bound: of the shortest rows the ids, and the output of one layer.
+    """
+    memory.check_fits(
+        rows * min(SHORTEST, config.max_length) * (config.hidden_size * 2 + 4),
+        memory.memory_bytes(jax.local_devices()),
+        where="batch_size",
+        found=f"{rows:,} rows",
+        expected="fewer",
+    )
+
+
+def row_memory_errors(rows: int) -> AbstractContextManager[None]:
+    """Turn the end of memory in the block, which computes such batches, into a `UserError`."""
+    return memory.memory_errors("batch_size", f"{rows:,} rows", "fewer")

@@ -16,7 +16,7 @@ from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.inference.given_texts import each_text
-from bertjax.inference.lengths import longest_row, padded_length
+from bertjax.inference.lengths import check_rows_fit, longest_row, padded_length, row_memory_errors
 from bertjax.inference.prompts import TEXT, Method, Prompt, make_prompts
 from bertjax.model import functional
 from bertjax.model.functional import Params
@@ -129,9 +129,10 @@ def zero_shot(
         ]
         # With `mask` a group is one prompt; with `next-sentence` no prompt has pieces.
         pieces = group[0].pieces
-        scored = _scored(
-            config, params, tokenizer, mesh, prompted_texts, pieces, batch_size, longest
-        )
+        with row_memory_errors(batch_size):
+            scored = _scored(
+                config, params, tokenizer, mesh, prompted_texts, pieces, batch_size, longest
+            )
         for prompt, prompt_scores in zip(group, np.split(scored, len(group)), strict=True):
             scores[:, prompt.labels] = prompt_scores
     if calibrate:
@@ -154,6 +155,7 @@ def _check_options(
         expected=f"one of {', '.join(methods)}",
     )
     check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
+    check_rows_fit(config, batch_size)
     check(
         # JAX raises nothing for an id outside of the table of embeddings.
         tokenizer.vocab_size <= config.vocab_size,

@@ -1,12 +1,12 @@
 """What a folder of `sentence-transformers` has beside its encoder, and `import` does not take."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from bertjax.errors import UserError, mismatch, one_line
+from bertjax.errors import mismatch, one_line
+from bertjax.given_files import read_json_value
 from bertjax.storage import is_plain_name, read_json, read_json_if_there
 
 MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
@@ -61,11 +61,7 @@ def _modules(file: epath.Path) -> list[Mapping[str, Any]]:
     """The modules in their order; `UserError` naming a file that does not list any."""
     if not file.exists():
         return []
-    try:
-        modules = json.loads(file.read_bytes())
-    # A file that nests thousands of lists exhausts the parser's recursion.
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({one_line(error)})") from error
+    modules = read_json_value(file)
     is_list = isinstance(modules, list)
     if not is_list or not all(isinstance(module, dict) for module in modules):
         found = f"a {type(modules).__name__}"

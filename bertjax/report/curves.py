@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
+from bertjax.errors import UserError, one_line
 from bertjax.training.logs.metrics_log import FILE, read_entries
 
 MAX_POINTS = 2000  # maximum number of points in a curve; the page is 1,180 pixels wide
@@ -196,4 +197,11 @@ def _blocks(path: epath.Path, schema: pa.Schema) -> Iterator[pa.Table]:
             # A block may end inside a line, and a run may still be writing the last line.
             lines, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
-                yield pa.json.read_json(io.BytesIO(lines), parse_options=options)
+                try:
+                    yield pa.json.read_json(io.BytesIO(lines), parse_options=options)
+                # Arrow names no line. Reading it line by line does, where it is no run's.
+                except pa.ArrowInvalid as error:
+                    read_entries(path.parent)
+                    raise UserError(
+                        f"{path}: cannot be read as a run's metrics ({one_line(error)})"
+                    ) from error

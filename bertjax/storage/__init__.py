@@ -1,15 +1,6 @@
 """Files, on a local disk or in a store (gs://, s3://): written whole, locked, decompressed."""
 
-import os
-
-# Set before epath opens its first path. By default epath uses TensorFlow for gs:// and s3://, which
-# takes seconds to import and cannot read s3://. Without TensorFlow it uses fsspec, whose cache of
-# folder listings would hide files that other processes write, so that cache is off.
-os.environ.setdefault("EPATH_USE_TF", "false")
-for _store in ("S3", "GS"):
-    os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
-
-from bertjax.storage.compressed import (  # noqa: E402
+from bertjax.storage.compressed import (
     OPENERS,
     TAR_ENDINGS,
     compression_of,
@@ -17,7 +8,7 @@ from bertjax.storage.compressed import (  # noqa: E402
     opened,
     read_errors,
 )
-from bertjax.storage.files import (  # noqa: E402
+from bertjax.storage.files import (
     CHUNK_BYTES,
     UNFINISHED,
     Json,
@@ -34,16 +25,16 @@ from bertjax.storage.files import (  # noqa: E402
     write_whole,
     written_whole,
 )
-from bertjax.storage.folder_lock import (  # noqa: E402
+from bertjax.storage.folder_lock import (
     FolderLock,
     LockError,
     folder_lock,
     is_lock,
     release_held,
-    working_under,
 )
-from bertjax.storage.guards import check_locks, guards_of  # noqa: E402
-from bertjax.storage.paths import is_local, is_plain_name  # noqa: E402
+from bertjax.storage.guards import check_locks, guards_of
+from bertjax.storage.paths import is_local, is_plain_name
+from bertjax.storage.workers_lock import working_under
 
 __all__ = [
     "CHUNK_BYTES",

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from etils import epath
-
 from bertjax.errors import UserError, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
+from bertjax.given_files import check_is_no_pipe, place_of
 
 
 def _open_gzip(file: IO[bytes]) -> IO[bytes]:
@@ -84,7 +83,8 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
     Raises `UserError`, naming the file, if it cannot be read or is damaged.
     """
-    path = epath.Path(name)
+    path = place_of(name, any_bytes=True)
+    check_is_no_pipe(path)
     compression = compression_of(name)
 
     def head() -> bytes:

@@ -1,6 +1,5 @@
 """Files that appear whole or not at all, on a local disk or in a store (gs://, s3://)."""
 
-import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,8 @@ from typing import IO, Any
 
 from etils import epath
 
-from bertjax.errors import UserError, check, disk_errors, one_line
+from bertjax.errors import check, disk_errors
+from bertjax.given_files import read_json_value
 from bertjax.storage.guards import check_locks
 from bertjax.storage.paths import is_local
 
@@ -30,8 +30,7 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
     several processes may write the same file at once. Raises `UserError`, naming `path`, if it
     cannot be written, or is in a folder whose lock this process has lost (`folder_lock`).
     """
-    # In the same folder, since a rename is atomic only within one file system.
-    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}"
+    unfinished = unfinished_path(path)
     with disk_errors(path):
         try:
             with unfinished.open("wb") as file:
@@ -49,6 +48,12 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def unfinished_path(path: epath.Path) -> epath.Path:
+    """Return a path for what is to become `path`, which no other process uses."""
+    # In the same folder, since a rename is atomic only within one file system.
+    return path.parent / f"{path.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}"
 
 
 def remove_unfinished(folder: epath.Path) -> None:
@@ -85,14 +90,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 
     Raises `UserError`, naming the file, if it cannot be read or holds something else.
     """
-    try:
-        values = json.loads(path.read_bytes())
-    # A file that nests thousands of lists exhausts the parser's recursion.
-    except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise UserError(
-            f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})"
-        ) from error
+    values = read_json_value(path)
     check(
         isinstance(values, dict),
         where=str(path),

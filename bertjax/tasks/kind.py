@@ -15,6 +15,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig, Head
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.json_values import record
 from bertjax.tasks.error_tables import Mistake, worst_mistakes
 from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.metric_table import Metric
@@ -229,9 +230,12 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
                 del values[field.name]
         return values
 
-    def from_dict(self, values: Mapping[str, Any]) -> TaskT:
-        """Return the task from `values`, the result of `to_dict` after it was read from JSON."""
-        return self.task_classes[0](**with_tuples(values))  # type: ignore[return-value]
+    def from_dict(self, values: Mapping[str, Any], where: str) -> TaskT:
+        """Return the task from `values`, the result of `to_dict` after it was read from JSON.
+
+        Raises `UserError`, naming `where`, for fields that it has not, or of another type.
+        """
+        return record(self.task_classes[0], values, where)  # type: ignore[return-value]
 
     def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float | None:
         """Return the task's score for the best constant prediction; 0 if there is none.
@@ -292,13 +296,3 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
     def task_head(self, task: TaskT) -> TaskHead | None:
         """Return the description of the head for exports; None if the head is not linear."""
         return None
-
-
-def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with each list replaced by a tuple; JSON has turned the tuples into lists."""
-    return {name: _with_tuple(value) for name, value in values.items()}
-
-
-def _with_tuple(value: Any) -> Any:
-    # Tasks are hashed where compiled programs are kept, and a list has no hash.
-    return tuple(value) if isinstance(value, list) else value

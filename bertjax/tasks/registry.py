@@ -9,7 +9,8 @@ import numpy as np
 from bertjax.config import Config, FinetuneConfig, Head
 from bertjax.config.finetune import task_parts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check, mismatch, one_line
+from bertjax.errors import check
+from bertjax.json_values import shown
 from bertjax.tasks.classification.kind import ClassificationKind
 from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.kind import Entry, Kind
@@ -266,20 +267,13 @@ def from_plain(values: Mapping[str, Any], where: str) -> Task:
 
     Raises `UserError`, naming `where`, if `values` have no known kind.
     """
+    check(isinstance(values, Mapping), where=where, found=shown(values), expected="a task")
     fields = dict(values)
     name = fields.pop("kind", "")
     check(
-        name in KINDS,
+        isinstance(name, str) and name in KINDS,
         where=where,
-        found=f"the kind of task {name!r}",
+        found=f"the kind of task {shown(name)}",
         expected=f"one of {', '.join(KINDS)}",
     )
-    try:
-        return KINDS[name].from_dict(fields)
-    # A field that is missing, has a name that no task has, or a value of another type.
-    except (TypeError, AttributeError) as error:
-        raise mismatch(
-            where=f"{where}, task {fields.get('name', '')}",
-            found=one_line(error),
-            expected="the fields of a task of this version",
-        ) from error
+    return KINDS[name].from_dict(fields, where)

@@ -19,6 +19,7 @@ from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
+from bertjax.given_files import place_of, read_file
 from bertjax.masking.selection import Vocabulary
 from bertjax.progress import Progress, silent
 from bertjax.training.evaluate import Evaluator, heldout_evaluator
@@ -159,8 +160,8 @@ def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:
 
 
 def _digest(folders: list[epath.Path]) -> str:
-    text = "".join((folder / "manifest.json").read_text() for folder in folders)
-    return _sha256(text)
+    content = b"".join(read_file(folder / "manifest.json", "a manifest") for folder in folders)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _sha256(text: str) -> str:
@@ -173,6 +174,6 @@ def corpora(config: Config) -> dict[str, epath.Path]:
     Without a mixture it is `data.prepared_dir`, with the name `all`.
     """
     if not config.data.mixture:
-        return {data_record.WHOLE: epath.Path(config.data.prepared_dir)}
+        return {data_record.WHOLE: place_of(config.data.prepared_dir)}
     folders = mixture_folders(config.data.mixture)
-    return {name: epath.Path(folder) for name, folder in folders.items()}
+    return {name: place_of(folder) for name, folder in folders.items()}

@@ -9,6 +9,7 @@ from etils import epath
 
 from bertjax.config import Config, from_dict, to_dict
 from bertjax.errors import UserError, check, disk_errors
+from bertjax.given_files import read_json_value
 from bertjax.parallel import hosts
 from bertjax.storage import write_whole
 from bertjax.training import checkpoint, continuation
@@ -134,10 +135,7 @@ def read_run_config(run_dir: epath.Path) -> Config:
 
 
 def _read_values(path: epath.Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a run's configuration ({error})") from error
+    return read_json_value(path, "a run's configuration")
 
 
 def _parsed(path: epath.Path, values: Any) -> Config:

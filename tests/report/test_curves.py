@@ -6,6 +6,7 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.errors import UserError
 from bertjax.report import curves
 from bertjax.report.curves import MAX_POINTS, Curve, read_metrics
 
@@ -75,3 +76,15 @@ def test_the_best_evaluation_is_the_lowest_known_loss(tmp_path):
     assert read_metrics(write_entries(tmp_path, entries)).highest("mlm_loss") == (10, 3.0)
     assert read_metrics(write_entries(tmp_path, entries[1:2])).lowest("mlm_loss") is None
     assert read_metrics(epath.Path(tmp_path / "nothing")).last_step == 0
+
+
+@pytest.mark.parametrize("line,message", [
+    ("{", "metrics.jsonl: line 2: found"),
+    ('{"step": "x", "split": "train"}', "metrics.jsonl: line 2: step: found 'x'"),
+    ('{"step": 2, "split": "train", "mlm_loss": {}}', "metrics.jsonl: line 2: mlm_loss: found a dict"),
+])  # fmt: skip
+def test_a_line_that_no_run_writes_is_named(tmp_path, line, message):
+    write_entries(tmp_path, [{"step": 1, "split": "train", "mlm_loss": 1.0}], f"{line}\n")
+    with pytest.raises(UserError) as refused:
+        read_metrics(epath.Path(tmp_path))
+    assert message in str(refused.value)

@@ -422,3 +422,24 @@ def test_files_by_name_are_for_one_task_only(tmp_path):
 def test_the_plain_words_of_a_task_are_its_fields():
     task = TASKS["choice"]
     assert to_plain(task) == {"kind": "choice", **dataclasses.asdict(task)}
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"labels": 3}, "there/meta: labels: found 3, expected a list"),
+    ({"labels": ["no", 1]}, "there/meta: labels[1]: found 1"),
+    ({"class_weights": ["x"]}, "there/meta: class_weights[0]: found 'x'"),
+    ({"label_smoothing": None}, "there/meta: label_smoothing: found None"),
+    ({"label": []}, "there/meta: found the field 'label', expected one of"),
+    ({"kind": []}, "there/meta: found the kind of task a list of 0"),
+])  # fmt: skip
+def test_a_task_of_other_fields_is_refused(change, message):
+    values = json.loads(OLD_META["classification"]) | change
+    with pytest.raises(UserError) as refused:
+        from_plain(values, "there/meta")
+    assert str(refused.value).startswith(message)
+
+
+def test_what_is_no_task_is_refused():
+    for values in ([], 1, None, "x"):
+        with pytest.raises(UserError, match="there/meta: found .*, expected a task"):
+            from_plain(values, "there/meta")

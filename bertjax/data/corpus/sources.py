@@ -13,6 +13,7 @@ from bertjax.config.sql_source import is_sql, without_password
 from bertjax.data.corpus.formats.endings import format_of
 from bertjax.data.corpus.formats.tfds import tfds_bytes
 from bertjax.errors import UserError, check, mismatch
+from bertjax.given_files import check_is_no_pipe, check_store
 from bertjax.storage import version_of
 
 
@@ -84,6 +85,7 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
             expected="a path, gs://, s3:// or tfds:NAME, or a query of a database,"
             " sql:URL?query=SELECT ...",
         ) from error
+    check_store(name)
     try:
         files = _files(name)
         is_folder = epath.Path(name).is_dir()
@@ -112,6 +114,7 @@ def _files(name: str) -> list[epath.Path]:
         return _files_below(path, frozenset())
     # Before it is taken for a pattern: a file's own name may hold `[` or `*`.
     if path.exists():
+        check_is_no_pipe(path)
         return [path]
     files: list[epath.Path] = []
     # `glob` returns the file system's order.
@@ -131,10 +134,18 @@ def _files_below(folder: epath.Path, above: frozenset[str]) -> list[epath.Path]:
         # In an object store, the listing of a folder may contain an empty object with its own name.
         if path.name.startswith(".") or path == folder:
             continue
+        is_file, is_folder = path.is_file(), path.is_dir()
+        check(
+            # Else its documents would be missing without a word.
+            is_file or is_folder,
+            where=f"data.corpus {path}",
+            found="a link that leads nowhere, a pipe or a device",
+            expected="a file or a folder",
+        )
         # Both may be true in a store, where an object and a prefix can have the same name.
-        if path.is_file():
+        if is_file:
             files.append(path)
-        if path.is_dir():
+        if is_folder:
             files += _files_below(path, above | {real})
     return sorted(files)
 
@@ -143,7 +154,8 @@ def _glob(pattern: str) -> list[str]:
     scheme, remote, rest = pattern.partition("://")
     if not remote:
         # Not pathlib's, which refuses patterns that begin at the root.
-        return glob.glob(pattern, recursive=True)
+        # A link that leads nowhere is its own match.
+        return [match for match in glob.glob(pattern, recursive=True) if os.path.exists(match)]
     bucket, _, below = rest.partition("/")
     if not glob.has_magic(below):
         return []

@@ -23,13 +23,15 @@ from bertjax.data.preparation.inputs.packing import Placement
 from bertjax.data.preparation.inputs.sequence_layout import lay_out_rows
 from bertjax.data.preparation.shard_assignment import Shard
 from bertjax.data.preparation.tokenize_corpus import load
+from bertjax.data.preparation.unit_files import check_size, size_of
 from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
+from bertjax.json_values import record
 from bertjax.masking import static as static_masks
 from bertjax.masking.long_words import divide_long_words
-from bertjax.storage import write_whole
+from bertjax.storage import read_json, write_whole
 from bertjax.types import Batch
 
 # Another number would give other masks, which are drawn chunk by chunk.
@@ -95,9 +97,17 @@ def report_path(folder: str, shard: Shard) -> epath.Path:
 
 def read_report(folder: str, shard: Shard) -> ShardReport:
     """Read the report that `build` wrote for a shard."""
-    values = json.loads(report_path(folder, shard).read_text())
-    info = ShardInfo(**values.pop("info"))
-    return ShardReport(info, DocumentCounts(**values))
+    path = report_path(folder, shard)
+    values = read_json(path)
+    info = record(ShardInfo, values.pop("info", None), f"{path}: info")
+    return ShardReport(info, record(DocumentCounts, values, str(path)))
+
+
+def read_whole(folder: str, shard: Shard) -> ShardReport:
+    """Read the report of a shard that is there as it says; raise `UserError` if it is not."""
+    report = read_report(folder, shard)
+    check_size(epath.Path(folder) / shard.file, report.info.bytes)
+    return report
 
 
 def build(config: Config, corpus: TokenizedCorpus, shard: Shard) -> None:
@@ -109,7 +119,7 @@ def build(config: Config, corpus: TokenizedCorpus, shard: Shard) -> None:
     target, report = epath.Path(folder) / shard.file, report_path(folder, shard)
     # If the process was killed between the two writes, there is a shard without a report. Then the
     # shard is made again.
-    if report.exists() and target.exists():
+    if report.exists() and size_of(target) == read_report(folder, shard).info.bytes:
         return
     tokenizer = load(folder)
     counts = DocumentCounts()

@@ -21,6 +21,7 @@ from bertjax.data.corpus.sources import Source
 from bertjax.data.corpus.work_units import MIN_UNIT_BYTES
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import check, disk_errors, one_line
+from bertjax.json_values import record
 from bertjax.progress import Progress
 from bertjax.storage import read_json, write_whole, written_whole
 
@@ -174,7 +175,7 @@ class _CountedFile:
 
 def _read_facts(config: Config, folder: epath.Path, shown: str) -> Snapshot:
     path = _facts_path(config, folder, shown)
-    snapshot = Snapshot(**read_json(path))
+    snapshot = record(Snapshot, read_json(path), str(path))
     parquet = _parquet_path(config, folder, shown)
     size = parquet.stat().length if parquet.exists() else 0
     check(

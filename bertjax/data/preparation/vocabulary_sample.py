@@ -13,7 +13,9 @@ from bertjax.data.corpus.work_units import WorkUnit, read_texts
 from bertjax.data.preparation.documents import digest
 from bertjax.data.preparation.shard_assignment import Plan, split_word
 from bertjax.data.records.manifest import WORK
-from bertjax.errors import disk_errors
+from bertjax.errors import check, disk_errors
+from bertjax.given_files import read_file
+from bertjax.json_values import shown, value_of
 from bertjax.storage import write_whole
 
 # The sample is larger by this factor than needed, because the sizes of work units are estimates.
@@ -45,10 +47,10 @@ def read(folder: epath.Path, work_units: Sequence[str], characters: int) -> list
     """
     documents: dict[str, list[str]] = {}
     for name in work_units:
-        content = (folder / WORK / FOLDER / f"{name}.jsonl").read_bytes()
+        path = folder / WORK / FOLDER / f"{name}.jsonl"
         # `json.dumps` writes ASCII, so a line holds no other character that ends one.
-        for line in content.decode(errors="surrogatepass").splitlines():
-            key, sentences = json.loads(line)
+        for number, line in enumerate(read_file(path, "a sample").splitlines(), 1):
+            key, sentences = _document(line, f"{path}: line {number}")
             documents[key] = sentences
     sample: list[str] = []
     total = 0
@@ -59,6 +61,17 @@ def read(folder: epath.Path, work_units: Sequence[str], characters: int) -> list
         sample += documents[key]
         total += sum(map(len, documents[key]))
     return sample
+
+
+def _document(line: bytes, where: str) -> tuple[str, list[str]]:
+    """Return digest and sentences of a line that `_lines` made; `UserError` for any other."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        values = None
+    is_document = isinstance(values, list) and len(values) == 2 and isinstance(values[0], str)
+    check(is_document, where=where, found=shown(values), expected="a digest and the sentences")
+    return values[0], value_of(list[str], values[1], where)
 
 
 def _lines(config: Config, plan: Plan, work_unit: WorkUnit, share: float) -> Iterator[str]:

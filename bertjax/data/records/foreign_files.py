@@ -15,6 +15,7 @@ from bertjax.data.records.manifest import FILE, WORK, Manifest
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES
 from bertjax.errors import check, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
+from bertjax.given_files import check_is_no_pipe
 from bertjax.storage import (
     OPENERS,
     blocks_of,
@@ -202,6 +203,7 @@ def map_file(path: epath.Path) -> np.ndarray:
 
     A file in a store is copied to the cache too. Raises `UserError` if it cannot be read.
     """
+    check_is_no_pipe(path)
     with _errors(path):
         return _mapped(path)
 

@@ -1,14 +1,15 @@
 """`manifest.json`: the contents of a prepared folder, and the settings it was made with."""
 
-import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.records.record_format import Schema, ShardInfo
-from bertjax.errors import UserError, check, one_line
+from bertjax.errors import check, one_line
+from bertjax.given_files import read_json_value
+from bertjax.json_values import record, shown
 from bertjax.storage import is_plain_name, write_whole
 
 FILE = "manifest.json"
@@ -17,6 +18,7 @@ WORK = ".work"
 SPLITS = ("train", "validation")
 # Version 1 had one schema for both splits; training rows for dynamic masks need another.
 VERSION = 2
+_ONE_SPLIT = f"one of {', '.join(SPLITS)}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Manifest:
 
 def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
     """Write the manifest, whole or not at all; `UserError` naming it when the disk refuses."""
-    content = {"version": VERSION} | dataclasses.asdict(manifest)
+    content = {"version": VERSION} | asdict(manifest)
     write_whole(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -77,27 +79,42 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
     path = folder / FILE
     if not path.exists():
         return None
-    try:
-        values = json.loads(path.read_text())
+    values = read_json_value(path, "a manifest")
+    # The version first: another one has other fields.
+    check(
+        isinstance(values, dict) and values.pop("version", None) == VERSION,
+        where=str(path),
+        found="another version",
+        expected=f"version {VERSION}",
+    )
+    shards = values.get("shards")
+    for shard in shards if isinstance(shards, list) else []:
+        if isinstance(shard, dict):
+            # A manifest of another program may have no checksums.
+            shard.setdefault("sha256", "")
+    manifest = record(Manifest, values, str(path))
+    _check_values(manifest, str(path))
+    return manifest
+
+
+def _check_values(manifest: Manifest, where: str) -> None:
+    """Raise `UserError` for a manifest that no preparation writes, though its types are right."""
+    numbers: dict[str, float] = {"vocab_size": manifest.vocab_size, **manifest.counts}
+    numbers["validation_unigram_entropy"] = manifest.validation_unigram_entropy
+    for shard in manifest.shards:
+        place = f"{where}: shard {shown(shard.name)}"
         check(
-            values.pop("version") == VERSION,
-            where=str(path),
-            found="another version",
-            expected=f"version {VERSION}",
+            is_plain_name(shard.name),
+            where=f"{where}: shards",
+            found=f"the name {shown(shard.name)}",
+            expected="the name of a file in this folder",
         )
-        values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
-        # A manifest of another program may have no checksums.
-        values["shards"] = tuple(ShardInfo(**{"sha256": "", **each}) for each in values["shards"])
-        for shard in values["shards"]:
-            check(
-                is_plain_name(shard.name),
-                where=f"{path}: shards",
-                found=f"the name {shard.name!r}",
-                expected="the name of a file in this folder",
-            )
-        return Manifest(**values)
-    # Any unexpected content of the file causes one of these errors.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})"
-        ) from error
+        check(shard.split in SPLITS, where=place, found=shown(shard.split), expected=_ONE_SPLIT)
+        for name in ("records", "bytes", "max_id"):
+            numbers[f"shard {shard.name}: {name}"] = getattr(shard, name)
+    for split in SPLITS:
+        check(split in manifest.schemas, where=where, found=f"no schema of {split}", expected="one")
+        schema = asdict(manifest.schemas[split])
+        numbers |= {f"schemas: {split}: {name}": value for name, value in schema.items()}
+    for name, number in numbers.items():
+        check(number >= 0, where=f"{where}: {name}", found=number, expected="0 or more")

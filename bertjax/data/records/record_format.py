@@ -34,6 +34,8 @@ INT_WIDTHS = {
     "position_ids": 2,
     "cls_positions": 2,
 }
+MAX_IDS = 1 << (7 * INT_WIDTHS["input_ids"])
+MAX_POSITIONS = 1 << (7 * INT_WIDTHS["masked_lm_positions"])
 FLOATS = ("masked_lm_weights", "cls_weights")
 """Features that are IEEE floats of 4 bytes; all others are integers."""
 FLOAT_WIDTH = 4

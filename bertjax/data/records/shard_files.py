@@ -20,6 +20,7 @@ from etils import epath
 from bertjax.data.records import record_format, shard_memory
 from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.errors import MismatchError, UserError, check, mismatch
+from bertjax.given_files import check_is_no_pipe
 from bertjax.progress import Progress, silent
 from bertjax.storage import (
     blocks_of,
@@ -66,7 +67,8 @@ def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray
     if not info.sha256:
         _check_inside(path)
     local = path if is_local(path) else _copied(path, info)
-    return np.memmap(local, np.uint8, "r", shape=shape)
+    with read_errors(str(path), "", bytes):
+        return np.memmap(local, np.uint8, "r", shape=shape)
 
 
 def check_exists(path: epath.Path, info: ShardInfo) -> None:
@@ -77,6 +79,8 @@ def check_exists(path: epath.Path, info: ShardInfo) -> None:
         found="no file",
         expected=f"the shard of {info.records} records that the manifest names",
     )
+    check(not path.is_dir(), where=str(path), found="a folder", expected="a shard")
+    check_is_no_pipe(path)
 
 
 def check_shards(

@@ -14,7 +14,8 @@ from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.data.records.remarks import remarks
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from bertjax.errors import UserError
+from bertjax.errors import UserError, check
+from bertjax.given_files import place_of
 from bertjax.masking.static import unmask
 from bertjax.types import Batch
 
@@ -32,7 +33,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     has none and was not finished by `bertjax prepare`, or if a shard is missing or damaged, naming
     it.
     """
-    path = epath.Path(folder)
+    path = place_of(folder)
     manifest = read_manifest(path)
     if manifest is None:
         # The files of an unfinished preparation are no files of another script.
@@ -45,6 +46,13 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
         )
     check_all_named(path, manifest)
     tokenizer = load_tokenizer(path / "tokenizer")
+    check(
+        # Else the rows would be shown with other words than they have, and counted so.
+        tokenizer.fingerprint == manifest.tokenizer_fingerprint,
+        where=str(path / "tokenizer"),
+        found=f"tokenizer {tokenizer.fingerprint[:12]}",
+        expected=f"{manifest.tokenizer_fingerprint[:12]}, with which the folder was prepared",
+    )
     lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}"]
     lines.append(manifest.describe_counts())
     lines += manifest.describe_snapshots()

@@ -35,6 +35,7 @@ from bertjax.data.tokenizers.vocabulary import (
 )
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, bytes_begin_unspaced
 from bertjax.errors import UserError, check
+from bertjax.given_files import read_file
 from bertjax.storage import read_json
 
 FILE, MERGES_FILE = "vocab.json", "merges.txt"
@@ -261,13 +262,7 @@ def open_byte_bpe(
     """
     _check_false("tokenizer.lowercase", lowercase)
     ids = read_json(path)
-    try:
-        content = merges.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{merges}: cannot be read as merges ({error.strerror or error})"
-        ) from error
-    pairs = read_merges(merges, content)
+    pairs = read_merges(merges, read_file(merges, "merges"))
     return ByteBPE(path, ids, pairs, add_prefix_space, word_rule, registered)
 
 

@@ -56,6 +56,7 @@ from bertjax.data.tokenizers.vocabulary import (
 )
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
+from bertjax.given_files import place_of
 
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
 # "Fast". The general classes read tokenizer.json, where there is one.
@@ -75,7 +76,7 @@ def read_tokenizer_folder(path: epath.PathLike, lowercase: bool | None = None) -
     row, or text treated otherwise than by BERT, RoBERTa or ALBERT where the folder's class is one
     of theirs.
     """
-    folder = Folder(epath.Path(path))
+    folder = Folder(place_of(path))
     # Only bertjax writes this field.
     if "kind" in folder.settings and not _is_changed(folder):
         return load_tokenizer(folder.path)

@@ -29,6 +29,7 @@ from bertjax.data.tokenizers.vocabulary import (
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
+from bertjax.given_files import place_of
 from bertjax.masking.long_words import MAX_WORD_PIECES
 from bertjax.masking.selection import Vocabulary
 from bertjax.storage import is_plain_name, read_json, read_json_if_there
@@ -151,7 +152,7 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     lacks a special token, or cannot treat letters as `config` asks, or where its pieces do not show
     words.
     """
-    path = epath.Path(config.vocab_file)
+    path = place_of(config.vocab_file)
     # A saved folder says itself how its text is read; `config` is for files that do not.
     tokenizer = _self_contained(path)
     if tokenizer is not None:
@@ -205,7 +206,7 @@ def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     Earlier versions left letters to a SentencePiece model, whatever `config.lowercase` said, and
     read a `vocab.txt` as `read_saved_entries` does.
     """
-    path = epath.Path(config.vocab_file)
+    path = place_of(config.vocab_file)
     if not _is_self_contained(path) and fingerprint == _earlier_fingerprint(path, config):
         return True
     return open_vocabulary(config).fingerprint == fingerprint
@@ -223,7 +224,7 @@ def _earlier_fingerprint(path: epath.Path, config: TokenizerConfig) -> str | Non
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     """Load the tokenizer that was saved in `folder`; `UserError` when there is none."""
-    return _load(epath.Path(folder))
+    return _load(place_of(folder))
 
 
 def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:

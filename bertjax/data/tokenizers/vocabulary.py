@@ -12,7 +12,8 @@ from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.word_starts import FIRST_RULE
-from bertjax.errors import UserError, check, disk_errors, mismatch
+from bertjax.errors import check, disk_errors, mismatch
+from bertjax.given_files import read_file
 from bertjax.storage import write_whole
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")
@@ -56,12 +57,7 @@ def token_begins(offsets: Sequence[tuple[int, int]]) -> list[int]:
 
 def read_vocabulary(path: epath.Path) -> bytes:
     """Return the bytes of a vocabulary's file; `UserError` naming it where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read as a vocabulary ({error.strerror or error})"
-        ) from error
+    return read_file(path, "a vocabulary")
 
 
 def check_bool(where: str, value: object) -> None:

@@ -11,6 +11,7 @@ from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
+from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.model_config import (
     check_mlm_activation,
@@ -47,7 +48,7 @@ def load(
     naming the field or tensor, if it is missing, damaged, not part of the model, or needs something
     that bertjax does not compute.
     """
-    path = epath.Path(folder)
+    path = place_of(folder)
     values, where = read_json(path / config_name), str(path / config_name)
     architecture, config = read_huggingface_config(values, where)
     tensors, dialect_of = open_weights(path)
@@ -87,7 +88,7 @@ def save(
     more than `max_shard_bytes` are cut into several files with an index. config.json is written
     last, so that a folder without one is unfinished.
     """
-    path = epath.Path(folder)
+    path = place_of(folder)
     check(
         max_shard_bytes > 0,
         where="max_shard_bytes",

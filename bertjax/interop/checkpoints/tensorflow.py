@@ -18,6 +18,7 @@ from etils import epath
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors, mismatch, needs_extra, one_line
+from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.model_config import (
     ONLY_VALUES,
@@ -75,7 +76,7 @@ def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     as the exact GELU: the published models were trained with it, although the original's script has
     used the tanh approximation since 2019. Raises the errors of `huggingface.load`.
     """
-    prefix = _prefix(epath.Path(source))
+    prefix = _prefix(place_of(source))
     config = _read_config(prefix.parent / CONFIG)
     dialect = tensorflow_dialect()
     tensors, state = _open(prefix)
@@ -134,7 +135,7 @@ def save(
     The checkpoint's index is written last. Raises `UserError` for a model that the original cannot
     compute.
     """
-    path = epath.Path(folder)
+    path = place_of(folder)
     architecture = huggingface_architecture(config)
     check(
         architecture == "bert",

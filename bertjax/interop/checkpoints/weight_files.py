@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.errors import UserError, check
+from bertjax.given_files import check_is_no_pipe
 from bertjax.interop.checkpoints.flax_file import open_msgpack
 from bertjax.interop.checkpoints.safetensors_file import INDEX, SAFETENSORS, open_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
@@ -39,6 +40,7 @@ def open_weights(folder: epath.Path) -> tuple[Tensors, Callable[[str], Dialect]]
     for name, weight_format in FORMATS.items():
         file, index = folder / name, folder / f"{name}{INDEX}"
         if file.exists():
+            check_is_no_pipe(file)
             return weight_format.open(file), weight_format.dialect
         if index.exists():
             return _open_shards(index, weight_format.open), weight_format.dialect
@@ -72,6 +74,7 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
             expected="the name of a file beside it",
         )
         if file not in shards:
+            check_is_no_pipe(index.parent / file)
             check(
                 (index.parent / file).exists(),
                 where=f"{index}: {name}",

@@ -12,6 +12,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import CONTINUES, SPACE
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError, check, mismatch
+from bertjax.given_files import place_of, read_file
 
 
 def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
@@ -46,10 +47,11 @@ def read_new_words(path: epath.PathLike) -> list[str]:
 
     Raises `UserError` if the file cannot be read or has no word.
     """
+    content = read_file(place_of(path), "a list of words")
     try:
         # Editors on Windows begin a file with a byte order mark.
-        text = epath.Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as a list of words ({error})") from error
     check(text.strip(), where=str(path), found="no word", expected="one a line")
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]

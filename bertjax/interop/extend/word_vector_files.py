@@ -17,6 +17,7 @@ from typing import IO, Literal, cast
 from etils import epath
 
 from bertjax.errors import UserError, check, mismatch
+from bertjax.given_files import check_is_no_pipe
 from bertjax.progress import Progress
 
 VectorFormat = Literal["auto", "glove", "word2vec", "word2vec-binary"]
@@ -214,6 +215,7 @@ def opened(path: epath.Path) -> Iterator[IO[bytes]]:
 
     Raises `UserError`, naming the file, if it cannot be read.
     """
+    check_is_no_pipe(path)
     try:
         with path.open("rb") as raw:
             # The file that a store (gs://, s3://) gives cannot limit the length of a line it reads.

@@ -6,6 +6,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.errors import UserError, check
+from bertjax.given_files import place_of
 from bertjax.interop.extend.word_vector_files import (
     VectorFormat,
     binary_entries,
@@ -38,7 +39,7 @@ def read_word_vectors(
     other than `width`, a file that is cut short, something that is not a finite number, and an
     entry that is too long.
     """
-    path = epath.Path(path)
+    path = place_of(path)
     kind = detect_format(path) if file_format == "auto" else file_format
     kept = _KeptVectors(wanted, lowercase)
     read_entries = binary_entries if kind == "word2vec-binary" else text_entries

@@ -13,6 +13,7 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
+from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
@@ -166,7 +167,7 @@ def new_program(folder: epath.PathLike, file: str) -> epath.Path:
 
     `file` is the file that the export writes last. Raises `UserError` if it exists already.
     """
-    path = epath.Path(folder)
+    path = place_of(folder)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     check(

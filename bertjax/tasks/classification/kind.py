@@ -10,6 +10,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.json_values import record
 from bertjax.tasks.class_scores import MEASURES
 from bertjax.tasks.class_weights import balanced_weights
 from bertjax.tasks.classification.examples import read_examples, text_columns_of
@@ -32,7 +33,6 @@ from bertjax.tasks.kind import (
     Entry,
     Kind,
     PredictedSplit,
-    with_tuples,
 )
 from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.task_head import TaskHead
@@ -175,17 +175,17 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
             "class_weights": task.class_weights,
         }
 
-    def from_dict(self, values: Mapping[str, Any]) -> TextTask:
+    def from_dict(self, values: Mapping[str, Any], where: str) -> TextTask:
         """Return the task from values of `to_dict`; without `label_type` it is a `SingleLabel`."""
-        fields = with_tuples(values)
+        fields = dict(values)
         label_type = fields.pop("label_type", "class")
         check(
-            label_type in TASK_CLASSES,
-            where=f"task {fields.get('name', '')}: label_type",
+            isinstance(label_type, str) and label_type in TASK_CLASSES,
+            where=f"{where}: task {fields.get('name', '')}: label_type",
             found=label_type,
             expected=f"one of {', '.join(TASK_CLASSES)}",
         )
-        return TASK_CLASSES[label_type](**fields)
+        return record(TASK_CLASSES[label_type], fields, where)
 
     def majority_baseline(self, task: TextTask, examples: Sequence[TextExample]) -> float | None:
         """Return the metric of the best constant class; 0 for sets of classes and for numbers."""

@@ -8,6 +8,7 @@ from etils import epath
 
 from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.file_kinds import HEAD_BYTES, kind_of
+from bertjax.given_files import check_is_no_pipe
 from bertjax.storage import is_compressed
 from bertjax.tasks.files.row import TableRow, check_columns_differ
 
@@ -30,6 +31,7 @@ def read_parquet_rows(name: str) -> Iterator[TableRow]:
         found="compressed Parquet",
         expected="the file itself, since Parquet is not read from its beginning",
     )
+    check_is_no_pipe(epath.Path(name))
     try:
         with epath.Path(name).open("rb") as raw:
             yield from _rows(raw, name)

@@ -11,6 +11,7 @@ from etils import epath
 
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
+from bertjax.given_files import place_of
 from bertjax.tasks.files import python_docs
 from bertjax.tasks.files.lines import UTF8
 from bertjax.tasks.files.row import TableRow, listed
@@ -75,7 +76,7 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
     dev_matched.*. Or the file is in parts, train-00000-of-00002.* and so on, and all are there.
     Raises `UserError` with the names that were expected and the files in the folder.
     """
-    folder = epath.Path(location.path)
+    folder = place_of(location.path)
     given = location.files.get(split)
     try:
         check(
@@ -116,7 +117,7 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
 
 def _given_file(location: DataLocation, split: str, name: str, names: list[str]) -> epath.Path:
     """Return the file `name`; `UserError` with all `names` in the folder if it does not exist."""
-    path = epath.Path(location.path) / name
+    path = place_of(location.path) / name
     check(
         path.exists() and not path.is_dir(),
         where=f"{location.path}, split {split}",
@@ -165,7 +166,7 @@ def has_split(location: DataLocation, split: str) -> bool:
         return True
     if location.is_tfds:
         return split in tfds_builder(location.path).info.splits
-    folder = epath.Path(location.path)
+    folder = place_of(location.path)
     if not folder.is_dir():
         return False
     stems = (*_stems(split), *location.stems.get(split, ()))

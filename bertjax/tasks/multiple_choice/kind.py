@@ -9,6 +9,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.given_files import place_of
 from bertjax.number_text import number_text
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
@@ -155,7 +156,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
 
 
 def _examples(location: DataLocation, split: str, options: FinetuneConfig) -> list[ChoiceExample]:
-    whole_file = epath.Path(location.path) / CODAH_FILE
+    whole_file = place_of(location.path) / CODAH_FILE
     # Files that are given, or that have the names of splits, go before the one file.
     has_splits = bool(location.files) or location.is_tfds or has_split(location, "train")
     if has_splits or not whole_file.exists():

@@ -1,7 +1,7 @@
 """Sequence to sequence: generation of a target text from a source text, as in translation."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -22,10 +22,8 @@ from bertjax.tasks.kind import (
     Entry,
     Kind,
     PredictedSplit,
-    with_tuples,
 )
 from bertjax.tasks.metric_table import Metric
-from bertjax.tasks.seq2seq.decode import Search
 from bertjax.tasks.seq2seq.pairs import read_pairs
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
 from bertjax.tasks.seq2seq.text_metrics import (
@@ -109,11 +107,6 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     def signatures(self, task: Seq2Seq, examples: Sequence[PairExample]) -> dict[str, str]:
         """Return sacrebleu's signature of BLEU, and whether exact match ignores case."""
         return {metric.name: metric.signature for metric in task.text_metrics}
-
-    def from_dict(self, values: Mapping[str, Any]) -> Seq2Seq:
-        """Return the task from values of `to_dict`; `values["search"]` has the search's fields."""
-        search = Search(**values["search"])
-        return Seq2Seq(**{**with_tuples(values), "search": search})
 
     def mistakes(
         self, task: Seq2Seq, predictions: Sequence[str], examples: Sequence[PairExample]

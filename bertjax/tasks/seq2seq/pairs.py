@@ -5,6 +5,7 @@ from dataclasses import replace
 from etils import epath
 
 from bertjax.errors import check
+from bertjax.given_files import place_of
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.files.lines import unmarked_lines
 from bertjax.tasks.files.row import TableRow
@@ -67,7 +68,7 @@ def _parallel_files(location: DataLocation, split: str) -> list[epath.Path]:
     """
     if location.is_tfds:
         return []
-    folder = epath.Path(location.path)
+    folder = place_of(location.path)
     names = location.files.get(split, ())
     if names:
         if not names[0].endswith(SOURCE_ENDING):

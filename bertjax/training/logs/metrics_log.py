@@ -9,14 +9,17 @@ from typing import Any
 
 from etils import epath
 
+from bertjax.errors import check, mismatch, one_line
+from bertjax.given_files import read_file
+from bertjax.json_values import shown, value_of
 from bertjax.number_text import unsigned_zero
-from bertjax.storage import read_errors
 from bertjax.training.logs.board import Board
 from bertjax.training.logs.side_file import AppendedFile, to_lines
 
 log = logging.getLogger("bertjax")
 
 FILE = "metrics.jsonl"
+_ENTRY = "an object with step, split and numbers"
 
 
 def read_entries(run_dir: epath.Path) -> list[dict[str, Any]]:
@@ -27,10 +30,28 @@ def read_entries(run_dir: epath.Path) -> list[dict[str, Any]]:
     path = run_dir / FILE
     if not path.exists():
         return []
-    with read_errors(str(path), "", bytes):
-        text = path.read_text()
-    lines = text.split("\n")[:-1]  # what follows the last line's end is not complete
-    return [json.loads(line) for line in lines]
+    content = read_file(path, "a run's metrics")
+    lines = content.split(b"\n")[:-1]  # what follows the last line's end is not complete
+    return [_entry(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _entry(line: bytes, where: str) -> dict[str, Any]:
+    """Return the entry on a line; `UserError` where it is none that a run writes."""
+    try:
+        entry = json.loads(line.decode())
+    # Thousands of lists in lists exhaust the parser's recursion.
+    except (ValueError, RecursionError) as error:
+        raise mismatch(where=where, found=one_line(error, 100), expected=_ENTRY) from error
+    is_entry = isinstance(entry, dict) and {"step", "split"} <= entry.keys()
+    check(is_entry, where=where, found=shown(entry), expected=_ENTRY)
+    step = value_of(int, entry["step"], f"{where}: step")
+    check(step >= 0, where=f"{where}: step", found=step, expected="0 or more")
+    value_of(str, entry["split"], f"{where}: split")
+    for name, value in entry.items():
+        # Any float: one that is not finite is null now, and was NaN in earlier versions.
+        if name not in ("step", "split") and not isinstance(value, float):
+            value_of(float | None, value, f"{where}: {name}")
+    return entry
 
 
 class MetricsLog:

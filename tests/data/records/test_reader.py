@@ -130,7 +130,7 @@ def test_a_broken_manifest_is_named(folder, text):
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("name", ["../train-0.tfrecord", "/etc/passwd", "a/b", "..", "", 3, "a\\b"])
+@pytest.mark.parametrize("name", ["../train-0.tfrecord", "/etc/passwd", "a/b", "..", "", "a\\b"])
 def test_a_shard_whose_name_leads_out_of_the_folder_is_refused(folder, name):
     written(folder)
     path = folder / "manifest.json"

@@ -140,7 +140,7 @@ def test_other_columns_than_those_of_training_are_refused(write):
     task = TaggingKind().make_task("ner", numbered, options(), TOKENIZER)
     assert task.columns == (1, -1)
     kind = TaggingKind()
-    assert kind.from_dict(json.loads(json.dumps(kind.to_dict(task)))) == task
+    assert kind.from_dict(json.loads(json.dumps(kind.to_dict(task))), "meta") == task
     message = error_of(lambda: task.encode(plain, TOKENIZER, 16, targets=False))
     assert message == (
         "ner: sentence train.conll:1: found the words in column 0 from 0, expected column 1 from 0,"

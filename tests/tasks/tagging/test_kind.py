@@ -56,7 +56,7 @@ def test_a_task_is_written_as_before_unless_an_option_is_set():
         "class_weights": (),
     }
     strict = Tagging("ner", ("O", "B-A"), metrics=("f1_macro",), scheme="IOB2", strict=True)
-    assert kind.from_dict(kind.to_dict(strict)) == strict
+    assert kind.from_dict(kind.to_dict(strict), "meta") == strict
 
 
 @pytest.mark.parametrize("tags, level", [("B-A I-A", "INFO"), ("A O", "WARNING")])

@@ -123,7 +123,9 @@ def test_decisions_see_what_cannot_be_written_and_it_is_written_later(run, caplo
     assert [row["step"] for row in read_entries(run)] == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_each_step_stands_once_after_a_restart_that_could_not_cut_the_file(run):
+def test_each_step_stands_once_after_a_restart_that_could_not_cut_the_file(
+    run, known_unfinished_names
+):
     first = MetricsLog(run, 0)
     first.write([train_entry(step) for step in range(1, 8)])
     first.close()
@@ -158,5 +160,28 @@ def test_a_restart_says_which_entries_are_missing(run, caplog):
 
 def test_a_file_that_cannot_be_read_is_named(run):
     (run / "metrics.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be read \(Is a directory\)"):
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl: cannot be read as a run's metrics \(Is a directory\)"
+    ):
         MetricsLog(run, 4)
+
+
+@pytest.mark.parametrize("line,message", [
+    (b"{", "found Expecting property name"),
+    (b"[" * 100_000, "found maximum recursion depth"),
+    (b"\xff\xfe{}", "found 'utf-8' codec"),
+    (b"[1]", "found a list of 1"),
+    (b"{}", "found a dict of 0, expected an object with step, split and numbers"),
+    (b'{"step": "3", "split": "train"}', "step: found '3'"),
+    (b'{"step": -1, "split": "train"}', "step: found -1"),
+    (b'{"step": 1' + b"0" * 400 + b', "split": "train"}', "step: found an integer of"),
+    (b'{"step": 3, "split": null}', "split: found None"),
+    (b'{"step": 3, "split": "train", "loss": [1]}', "loss: found a list of 1"),
+    (b'{"step": 3, "split": "train", "loss": true}', "loss: found True"),
+])  # fmt: skip
+def test_a_line_that_no_run_writes_is_named(run, line, message):
+    (run / "metrics.jsonl").write_bytes(b'{"step": 1, "split": "train"}\n' + line + b"\n")
+    with pytest.raises(UserError) as refused:
+        read_entries(run)
+    assert "metrics.jsonl: line 2" in str(refused.value)
+    assert message in str(refused.value)

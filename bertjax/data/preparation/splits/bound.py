@@ -22,7 +22,8 @@ from bertjax.data.preparation.shard_assignment import bound_of
 from bertjax.data.preparation.splits.count import Extremes, RunItems, count, needed_documents
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import check, mismatch
-from bertjax.storage import write_whole
+from bertjax.json_values import record
+from bertjax.storage import read_json, write_whole
 
 FILE = "bound.json"
 # About 500 tokens: several rows of the usual lengths, all of one stretch.
@@ -54,7 +55,7 @@ def choose_bound(
     """
     path = epath.Path(folder) / WORK / FILE
     if path.exists():
-        return Bound(**json.loads(path.read_text()))
+        return record(Bound, read_json(path), str(path))
     check(
         data.validation_fraction < 1,
         where="data.validation_fraction",

@@ -22,7 +22,8 @@ from bertjax.data.preparation.runners import WorkItem
 from bertjax.data.preparation.shard_assignment import bound_of, split_word
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import disk_errors
-from bertjax.storage import write_whole
+from bertjax.json_values import record
+from bertjax.storage import read_json, write_whole
 
 FOLDER = "count"
 FIRST_CHARACTERS = 8_000_000
@@ -111,10 +112,11 @@ def _count_in_workers(
         chosen = work_units[begin : begin + UNITS_AT_ONCE]
         run("count", [WorkItem(count_unit, (data, folder, work_unit)) for work_unit in chosen])
         for work_unit in chosen:
-            of_unit = json.loads((counted / f"{work_unit.name}.json").read_text())
-            for word in of_unit["lowest"] + of_unit["highest"]:
+            path = counted / f"{work_unit.name}.json"
+            of_unit = record(Extremes, read_json(path), str(path))
+            for word in of_unit.lowest + of_unit.highest:
                 extremes.add(word, characters=0)
-            extremes.characters += of_unit["characters"]
+            extremes.characters += of_unit.characters
         if _suffice(extremes, data):
             break
     counted.rmtree()
