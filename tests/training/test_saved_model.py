@@ -95,7 +95,7 @@ def test_a_folder_with_files_in_it_is_not_written_to(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     config = small_config()
-    with pytest.raises(UserError, match="file: cannot be written"):
+    with pytest.raises(UserError, match="file/run: cannot be written"):
         save_model(
             tmp_path / "file" / "run",
             config,
