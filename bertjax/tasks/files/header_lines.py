@@ -36,8 +36,8 @@ def may_be_header(row: TableRow, texts: Sequence[str], label_column: str) -> boo
 
     `texts` are the columns of its texts; `label_column` is empty if there are no labels. The first
     line may have any usual names, and beside its label column's own name any text that looks like a
-    name. A line in the middle is a header only with the names that most tables have: title and
-    topic may be a text and its class.
+    name. A line in the middle is a header only with two usual names of texts, or with one that most
+    tables have: title and topic may be a text and its class.
     """
     if row.unit != "line" or has_named_fields(row.file):
         return False
@@ -48,7 +48,8 @@ def may_be_header(row: TableRow, texts: Sequence[str], label_column: str) -> boo
     names = set(map(folded_name, cells))
     label = folded_name(str(row.values.get(label_column, "")))
     if row.number > 1:
-        return label in RARE_CLASSES and names <= DEFAULT_TEXT_NAMES
+        certain = DEFAULT_TEXT_NAMES if len(texts) == 1 else TEXT_NAMES
+        return label in RARE_CLASSES and names <= certain
     are_usual = names <= TEXT_NAMES | set(map(folded_name, texts))
     own_name = folded_name(label_column)
     if label == own_name and label in RARE_CLASSES:

@@ -24,6 +24,7 @@ def read(folder, content, columns=(), name="train.tsv", form="table", **options)
     # Several files in one, whose headers differ.
     ((), "sentence\tlabel\na\tx\ntext\tlabel\nb\ty\n", 3),
     (("sentence", "label"), "a\tx\ntext\tclass\nb\ty\n", 2),
+    ((), "sentence1\tsentence2\tlabel\na\tb\tx\npremise\thypothesis\tlabel\n", 3),
 ])  # fmt: skip
 def test_a_header_of_other_names_is_refused(tmp_path, columns, content, line):
     with pytest.raises(UserError) as caught:
