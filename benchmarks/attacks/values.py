@@ -16,8 +16,7 @@ import orbax.checkpoint as ocp
 
 WATCHING = re.compile(r"(^|/)(log\.txt|report\.html|tensorboard|compiled)(/|$)")
 """Files of a run that only show it."""
-ABOUT_THE_SAVE = re.compile(r"(_CHECKPOINT_METADATA|commit_success\.txt|\.bertjax\.json)$")
-"""Files with times, or with the names and sizes of Orbax's files, which differ by themselves."""
+ABOUT_THE_SAVE = re.compile(r"(_CHECKPOINT_METADATA|commit_success\.txt)$")
 SPEEDS = re.compile(r"_per_second$|seconds|_time$")
 
 
