@@ -7,9 +7,14 @@ come from it; what was just written is read from memory if the system kept it th
 process of its own, from its launch until its first step (batch size 8, length 128) is under way:
 first the start of a new run, without compiled programs, then its restart from a checkpoint. Figures
 are medians of `--rounds`.
+
+What digests cost is measured against Orbax alone, in turns: a save's background part, and a
+restore, by the clock and in processor time. Orbax alone reads the list of tensors too, as bertjax
+did before it had digests. `--digests` measures this only.
 """
 
 import argparse
+import collections
 import itertools
 import platform
 import statistics
@@ -22,6 +27,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from etils import epath
 from reporting import argument_parser, print_header, print_line, write_json
 from step import SIZES, full_batch
@@ -45,6 +51,8 @@ COLUMNS = (
     "first start, s",
     "restart, s",
     "ratio",
+    "digests, of a save (processor)",
+    "of a restore (processor)",
 )
 
 
@@ -54,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--json", type=Path, default=Path("runs/checkpoint.json"))
+    parser.add_argument("--digests", action="store_true", help="no starts")
     parser.add_argument("--start", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.start:
@@ -63,34 +72,43 @@ def main() -> None:
     print_header(COLUMNS)
     entries = []
     for size in arguments.sizes:
-        entry = measured(size, arguments.folder, arguments.rounds)
+        entry = measured(size, arguments.folder, arguments.rounds, starts=not arguments.digests)
         entries.append(entry)
         print_entry(entry)
     write_json(arguments.json, entries)
 
 
-def measured(size: str, folder: Path, rounds: int) -> dict[str, Any]:
+def measured(size: str, folder: Path, rounds: int, *, starts: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
         entry = {"size": size, **saves(config_of(size), epath.Path(checkpoints), rounds)}
-    starts = [started(size, folder) for _ in range(rounds)]
-    entry["first_s"] = statistics.median(first for first, _ in starts)
-    entry["restart_s"] = statistics.median(restart for _, restart in starts)
+    times = [started(size, folder) for _ in range(rounds if starts else 0)]
+    if starts:
+        entry["first_s"] = statistics.median(first for first, _ in times)
+        entry["restart_s"] = statistics.median(restart for _, restart in times)
     return entry
 
 
 def print_entry(entry: dict[str, Any]) -> None:
+    starts = ["-"] * 3
+    if "first_s" in entry:
+        ratio = entry["restart_s"] / entry["first_s"]
+        starts = [f"{entry['first_s']:.1f}", f"{entry['restart_s']:.1f}", f"{ratio:.2f}"]
     print_line(
         (
             entry["size"],
             f"{entry['bytes'] / 2**20:,.0f}",
-            f"{1000 * entry['blocks_s']:.0f}",
-            f"{entry['save_s']:.2f}",
-            f"{entry['restore_s']:.2f}",
-            f"{entry['first_s']:.1f}",
-            f"{entry['restart_s']:.1f}",
-            f"{entry['restart_s'] / entry['first_s']:.2f}",
+            f"{1000 * entry['blocks_s']:.0f} ({1000 * entry['orbax_blocks_s']:.0f})",
+            f"{entry['save_s']:.2f} ({entry['orbax_save_s']:.2f})",
+            f"{entry['restore_s']:.2f} ({entry['orbax_restore_s']:.2f})",
+            *starts,
+            *(percent(entry, part) for part in ("save", "restore")),
         )
     )
+
+
+def percent(entry: dict[str, Any], part: str) -> str:
+    clock, processor = entry[f"{part}_ratio"], entry[f"{part}_processor_ratio"]
+    return f"{100 * (clock - 1):+.0f} % ({100 * (processor - 1):+.0f} %)"
 
 
 def config_of(size: str, steps: int = 2) -> Config:
@@ -113,26 +131,74 @@ def config_of(size: str, steps: int = 2) -> Config:
 
 
 def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
-    """Return the size of a state, and median seconds of its saves and restores."""
+    """Return the size of a state, median seconds of its saves and restores, and of Orbax alone.
+
+    The ratios are those of the medians; in each round both are measured.
+    """
     state = jax.block_until_ready(jax.jit(lambda: init_state(config))())
     target = abstract_state(config, make_mesh(config.mesh, jax.devices()[:1]))
-    checkpoints = Checkpoints(folder, keep=1)
-    seconds: dict[str, list[float]] = {"blocks_s": [], "save_s": [], "restore_s": []}
+    ways: dict[str, Any] = {
+        "": Checkpoints(folder / "run", keep=1),
+        "orbax_": Orbax(folder / "orbax"),
+    }
+    times: dict[str, list[np.ndarray]] = collections.defaultdict(list)
     for step in range(1, rounds + 2):
-        begin = time.perf_counter()
-        checkpoints.save(step, state, {}, None)
-        blocked = time.perf_counter()
-        checkpoints.wait()
-        saved = time.perf_counter()
-        jax.block_until_ready(checkpoints.restore(step, target))
-        restored = time.perf_counter()
-        if step > 1:  # the first one also loads what it needs
-            seconds["blocks_s"].append(blocked - begin)
-            seconds["save_s"].append(saved - begin)
-            seconds["restore_s"].append(restored - saved)
-    checkpoints.close()
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {"bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)), **medians}
+        # Each way is the first in every other round.
+        for name in sorted(ways, reverse=step % 2 == 1):
+            checkpoints = ways[name]
+            begin = now()
+            checkpoints.save(step, state, {}, None)
+            blocked = now()
+            checkpoints.wait()
+            saved = now()
+            jax.block_until_ready(checkpoints.restore(step, target))
+            restored = now()
+            if step > 1:  # the first round also loads what it needs
+                times[f"{name}blocks"].append(blocked - begin)
+                times[f"{name}save"].append(saved - begin)
+                times[f"{name}background"].append(saved - blocked)
+                times[f"{name}restore"].append(restored - saved)
+    for checkpoints in ways.values():
+        checkpoints.close()
+    entry = {f"{name}_s": float(np.median(values, axis=0)[0]) for name, values in times.items()}
+    for part, name in ("save", "background"), ("restore", "restore"):
+        alone = np.median(times[f"orbax_{name}"], axis=0)
+        ratios = np.median(times[name], axis=0) / alone
+        entry[f"{part}_ratio"], entry[f"{part}_processor_ratio"] = ratios.tolist()
+    return {"bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)), **entry}
+
+
+def now() -> np.ndarray:
+    """Return the seconds of the clock, and the processor seconds of this process."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+class Orbax:
+    """Checkpoints without digests."""
+
+    def __init__(self, folder: epath.Path):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        )
+        self.folder, self.manager = folder, ocp.CheckpointManager(folder, options=options)
+
+    def save(self, step: int, state: Any, meta: dict[str, Any], heldout: None) -> None:
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self.manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        self.manager.wait_until_finished()
+
+    def restore(self, step: int, target: Any) -> Any:
+        # Not by the manager, which has a part of what it saved in its memory: a restart has not.
+        with ocp.StandardCheckpointer() as checkpointer:
+            folder = self.folder / str(step) / "state"
+            checkpointer.metadata(folder)
+            return checkpointer.restore(folder, target)
+
+    def close(self) -> None:
+        self.manager.close()
 
 
 def started(size: str, folder: Path) -> tuple[float, float]:
@@ -171,5 +237,5 @@ def start(folder: str, steps: str, size: str) -> None:
 
 
 if __name__ == "__main__":
-    huge_pages.restart_with_them()
+    huge_pages.restart_with_huge_pages()
     main()

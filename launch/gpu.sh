@@ -90,6 +90,8 @@ main() {
     bertjax_environment requirements.txt "jax[cuda$cuda]"
     # Overlap communication with computation (docs.jax.dev, GPU performance tips).
     export XLA_FLAGS=${XLA_FLAGS:---xla_gpu_enable_latency_hiding_scheduler=true}
+    # Slurm starts a job again on other nodes, where the lock of a killed run expires within a minute.
+    [ -z "${SLURM_JOB_ID:-}" ] || export BERTJAX_LOCK_SECONDS=${BERTJAX_LOCK_SECONDS:-120}
     trap stop TERM INT
     while :; do
         status=0

@@ -66,7 +66,8 @@ run() {
     trap : TERM INT # bertjax gets the signal too and ends; this shell stays to note its exit status
     cd code
     # 8482, the port that JAX would take, is closed by Google Cloud's own firewall rules; 8476 is open.
-    BERTJAX_DISTRIBUTED=1 JAX_COORDINATOR_PORT=8476 ../venv/bin/bertjax "$@" || status=$?
+    # On another slice than before, the lock of a killed run expires within a minute.
+    BERTJAX_DISTRIBUTED=1 BERTJAX_LOCK_SECONDS=120 JAX_COORDINATOR_PORT=8476 ../venv/bin/bertjax "$@" || status=$?
     echo "$status" > "$attempt/status.part"
     mv "$attempt/status.part" "$attempt/status"
 }

@@ -211,3 +211,14 @@ def bucket(s3_server, tmp_path, monkeypatch):
 @pytest.fixture(params=["folder", "bucket"])
 def place(request, tmp_path):
     return epath.Path(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
+
+
+@pytest.fixture
+def known_unfinished_names(monkeypatch):
+    """Let `written_whole` write to `NAME.unfinished` first, where a test can put an obstacle."""
+    from bertjax.storage import files
+
+    def known(path):
+        return path.parent / f"{path.name}{files.UNFINISHED}"
+
+    monkeypatch.setattr(files, "unfinished_path", known)

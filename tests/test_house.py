@@ -41,6 +41,7 @@ def test_tests_mirror_the_package():
         if room in ("launch", "multihost"):
             continue
         across = (room, name) in {
+            ("cli", "killed_verbs.py"),
             ("cli", "verbs.py"),
             ("cli", "mistakes.py"),
             ("data/tokenizers", "parity.py"),

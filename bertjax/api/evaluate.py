@@ -10,6 +10,7 @@ from bertjax.api.results import EvaluationResult, SplitPredictions
 from bertjax.config import Config
 from bertjax.errors import check, mismatch
 from bertjax.finetuning.data_digests import validation_digests
+from bertjax.finetuning.error_analysis import FILE as EVALUATION
 from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate_checkpoint import (
     assess,
@@ -17,15 +18,17 @@ from bertjax.finetuning.evaluate_checkpoint import (
     predict_split,
     validation_sets,
 )
-from bertjax.finetuning.load import load_finetuned
+from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.finetuning.predict_texts import entry_for_texts, predict_lines
-from bertjax.finetuning.predictions import write_predictions
+from bertjax.finetuning.predictions import predictions_held, write_predictions
 from bertjax.given_files import place_of
 from bertjax.inference.given_texts import each_text
 from bertjax.parallel import hosts
 from bertjax.parallel.memory import batch_memory_errors, check_batch_memory
 from bertjax.parallel.mesh import make_mesh
-from bertjax.report.html import write_report
+from bertjax.report.html import REPORT, write_report
+from bertjax.storage import is_plain_name
+from bertjax.storage.outputs import files_held
 from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry, PredictedSplit
 from bertjax.training import checkpoint
@@ -33,6 +36,9 @@ from bertjax.training.batch_source import corpora, prepared_source
 from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
+
+OLD_SECONDS = 60.0
+"""What is not finished in a run's folder may be a training's that goes on, unless it is as old."""
 
 
 def saved_config(path: epath.PathLike) -> Config:
@@ -69,9 +75,16 @@ def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationRe
     True
     """
     used = saved_config(path) if config is None else config
-    if saved_config(path).finetune.tasks:
-        return _evaluate_on_tasks(path, used, records=config is None)
-    return _evaluate_on_heldout(path, used)
+    if not saved_config(path).finetune.tasks:
+        return _evaluate_on_heldout(path, used)
+    run_dir, found = checkpoint.find_checkpoint(path)
+    # The files in the run folder are only about the selected checkpoint and the run's own data.
+    records = config is None and checkpoint.find_checkpoint(run_dir)[1] == found
+    if not records or not hosts.is_first():
+        return _evaluate_on_tasks(path, used, records=records)
+    # Before the model is loaded: a second command that writes the same is told at once.
+    with files_held("evaluate", run_dir / EVALUATION, run_dir / REPORT, age=OLD_SECONDS):
+        return _evaluate_on_tasks(path, used, records=records)
 
 
 def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResult:
@@ -106,9 +119,7 @@ def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -
     asked = config.finetune != own.finetune
     data_record.check_evaluated_data(model.checkpoint, config, facts, asked=asked)
     assessed, metrics = assess(model, splits, model.tokenizer)
-    # The files in the run folder are only about the selected checkpoint and the run's own data.
-    is_selected = checkpoint.find_checkpoint(model.run_dir)[1] == model.checkpoint
-    if hosts.is_first() and records and is_selected:
+    if records and hosts.is_first():
         write_evaluation(model.run_dir, int(model.checkpoint.name), assessed, metrics)
         write_report(model.run_dir)
     return EvaluationResult(model.checkpoint, metrics)
@@ -144,15 +155,17 @@ def predict(
     >>> [path.name for path in predicted.files]
     ['good-test.tsv']
     """
-    model = load_finetuned(path, saved_config(path) if config is None else config)
-    results = []
-    for entry in entries_of(model):
-        for part in _parts(entry, split):
-            examples, predictions = predict_split(model, entry, part, model.tokenizer)
-            results.append(PredictedSplit(entry, part, examples, predictions))
-    files: list[list[epath.Path]] = [[] for _ in results]
-    if output_dir is not None and hosts.is_first():
-        files = write_predictions(place_of(output_dir), results, model.config.finetune)
+    config = saved_config(path) if config is None else config
+    check(is_plain_name(split), where="split", found=repr(split), expected="the name of a split")
+    if output_dir is None or not hosts.is_first():
+        model, results = _predicted(path, split, config)
+        files: list[list[epath.Path]] = [[] for _ in results]
+    else:
+        folder = place_of(output_dir)
+        # Before the model is loaded: a second command with this output is told at once.
+        with predictions_held(folder, split):
+            model, results = _predicted(path, split, config)
+            files = write_predictions(folder, results, model.config.finetune, held=split)
     return [
         SplitPredictions(
             model.checkpoint,
@@ -164,6 +177,19 @@ def predict(
         )
         for result, paths in zip(results, files, strict=True)
     ]
+
+
+def _predicted(
+    path: epath.PathLike, split: str, config: Config
+) -> tuple[Finetuned, list[PredictedSplit[Any, Any]]]:
+    """Return the model, and what it predicts for `split` of each of its tasks."""
+    model = load_finetuned(path, config)
+    results = []
+    for entry in entries_of(model):
+        for part in _parts(entry, split):
+            examples, predictions = predict_split(model, entry, part, model.tokenizer)
+            results.append(PredictedSplit(entry, part, examples, predictions))
+    return model, results
 
 
 def predict_texts(

@@ -2,8 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 from etils import epath
@@ -30,10 +30,14 @@ from bertjax.interop.import_model import (
     save_external_model,
 )
 from bertjax.parallel import hosts
+from bertjax.parallel.job_lock import job_lock
 from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
+from bertjax.storage import check_locks, folder_lock
+from bertjax.storage.output_record import is_whole
+from bertjax.storage.outputs import discard, remove_left
 from bertjax.training import checkpoint
 from bertjax.training.initial_model import (
     InitialModel,
@@ -112,7 +116,7 @@ def finetune(
     must call this with the same arguments, and the first one writes the files that they share.
 
     Raises `UserError`, before anything is written, for an invalid task, file, label or setting, and
-    for a run that was started with other settings or examples.
+    for a run that was started with other settings or examples, or that another process writes.
 
     >>> import bertjax
     >>> config = bertjax.load_config("finetune.py")
@@ -123,6 +127,23 @@ def finetune(
     'checkpoints'
     """
     run_dir = place_of(run_dir)
+    with ExitStack() as stack:
+        # Nothing is written before all is checked, so there is no log file yet.
+        with collected_log() as earlier:
+            stack.enter_context(job_lock(run_dir, "finetune"))
+            checked, external = _check(config, run_dir, overrides)
+        _write_start(checked, external, run_dir)
+        del external  # the parameters are on the disk, and training needs the memory
+        return _finetune(checked, run_dir, progress, earlier)
+
+
+def _finetune(
+    checked: _Checked,
+    run_dir: epath.Path,
+    progress: Progress,
+    earlier: Sequence[logging.LogRecord],
+) -> RunResult:
+    """Train in a run folder whose start is written, of which this job has the lock."""
     first = hosts.is_first()
 
     report_file = SideFile(run_dir / REPORT)
@@ -131,11 +152,6 @@ def finetune(
         if first:
             write_report_beside(report_file)
 
-    # Nothing is written before all is checked, so there is no log file yet.
-    with collected_log() as earlier:
-        checked, external = _check(config, run_dir, overrides)
-    _write_start(checked, external, run_dir)
-    del external  # the parameters are on the disk, and training needs the memory
     resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
     with log_to_file(run_dir, earlier) if first else nullcontext():
         log_signatures(checked.prepared.signatures)
@@ -201,11 +217,13 @@ def sweep(
     )
     # Settings and data are checked as the first cell has them; the others differ in numbers only.
     first_cell = sweeping.cell_config(config, cells(grid)[0])
-    with collected_log() as earlier:
-        checked, external = _check(first_cell, run_dir, overrides)
-    _write_start(checked, external, run_dir)
-    del external  # the parameters are on the disk, and training needs the memory
-    with log_to_file(run_dir, earlier):
+    with ExitStack() as stack:
+        with collected_log() as earlier:
+            stack.enter_context(folder_lock(run_dir, "finetune"))
+            checked, external = _check(first_cell, run_dir, overrides)
+        _write_start(checked, external, run_dir)
+        del external  # the parameters are on the disk, and training needs the memory
+        stack.enter_context(log_to_file(run_dir, earlier))
         log_signatures(checked.prepared.signatures)
         swept = sweeping.sweep(
             checked.config,
@@ -222,7 +240,8 @@ def sweep(
         if swept.best is not None and not swept.stopped:
             _, folder = checkpoint.find_checkpoint(swept.best)
             report_file = SideFile(swept.best / REPORT)
-            best = _evaluated(swept.best, checked, int(folder.name), report_file)
+            with folder_lock(swept.best, "finetune"):
+                best = _evaluated(swept.best, checked, int(folder.name), report_file)
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
@@ -276,7 +295,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
     folder = run_dir / IMPORTED
     # An earlier start of this run has imported it. If it ended before its first update, it may
     # have imported another model, which is replaced.
-    imported = checkpoint.has_checkpoint(folder)
+    imported = is_whole(folder) and checkpoint.has_checkpoint(folder)
     if imported and (has_begun(run_dir) or is_imported_from(folder, source)):
         check_imported_from(folder, source)
         return _Start(str(folder), read_initial_model(folder))
@@ -293,15 +312,12 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
 def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epath.Path) -> None:
     """Import the model to start from, if it is another program's, and save the run's tokenizer."""
     if external is not None:
-        # Under another name until it is whole: a kill must not leave half a model at that name.
-        unfinished = run_dir / f"{IMPORTED}.part"
-        if unfinished.exists():
-            unfinished.rmtree()
-        save_external_model(external, unfinished)
-        if (run_dir / IMPORTED).exists():
-            (run_dir / IMPORTED).rmtree()
-        unfinished.rename(run_dir / IMPORTED)
+        if is_whole(run_dir / IMPORTED):
+            check_locks(run_dir / IMPORTED)
+            discard(run_dir / IMPORTED)
+        save_external_model(external, run_dir / IMPORTED)
     if hosts.is_first():
+        remove_left(run_dir / IMPORTED, "finetune")
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 

@@ -1,8 +1,8 @@
 """Prepare a corpus, and pretrain on it."""
 
 import logging
-from collections.abc import Collection
-from contextlib import nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, nullcontext
 
 from etils import epath
 
@@ -13,6 +13,7 @@ from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
 from bertjax.given_files import place_of
 from bertjax.parallel import hosts
+from bertjax.parallel.job_lock import job_lock
 from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
@@ -21,7 +22,7 @@ from bertjax.training import checkpoint
 from bertjax.training.batch_source import prepared_source
 from bertjax.training.initial_model import take_initial_model
 from bertjax.training.initial_state import check_initial_params
-from bertjax.training.logs.log_file import log_to_file
+from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.logs.side_file import SideFile
 from bertjax.training.loop import Outcome
@@ -49,8 +50,8 @@ def prepare(
     With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
     `overrides` (dotted names, such as `tokenizer.lowercase`).
 
-    Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation, or
-    a full disk.
+    Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation or
+    that another process is preparing, or a full disk.
 
     >>> import bertjax
     >>> config = bertjax.load_config("tiny.py")
@@ -83,7 +84,7 @@ def train(
     A log, metrics or a report that cannot be written are warned of once, and training goes on.
     Raises `UserError` for a checkpoint that cannot be written; and, before anything is written, for
     data, a tokenizer or a model that do not fit together, and for a run that was started with other
-    settings.
+    settings, or is being trained by another process.
 
     >>> import bertjax
     >>> config = bertjax.load_config("tiny.py")
@@ -96,6 +97,21 @@ def train(
     True
     """
     run_dir = place_of(run_dir)
+    with ExitStack() as stack:
+        # Before there is a log file, which another process may be writing.
+        with collected_log() as earlier:
+            stack.enter_context(job_lock(run_dir, "train"))
+        return _train(config, run_dir, overrides, progress, earlier)
+
+
+def _train(
+    config: Config,
+    run_dir: epath.Path,
+    overrides: Collection[str],
+    progress: Progress,
+    earlier: Sequence[logging.LogRecord],
+) -> RunResult:
+    """Do the work of `train`, of which this job has the folder's lock."""
     config = take_initial_model(config, overrides)
     tokenizer = prepared_tokenizer(config)
     first = hosts.is_first()
@@ -118,7 +134,7 @@ def train(
     # Nothing is written before all is checked.
     if first:
         save_tokenizer(config, tokenizer, run_dir)
-    with log_to_file(run_dir) if first else nullcontext():
+    with log_to_file(run_dir, earlier) if first else nullcontext():
         for note in source.notes if first else ():
             log.info(note)
         outcome = run_loop(config, run_dir, source, progress=progress, on_evaluation=report)

@@ -3,12 +3,15 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from bertjax.cli.arguments import log_of_verb, parse_subject, quiet_libraries
 from bertjax.errors import check
+
+if TYPE_CHECKING:
+    from etils import epath
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,26 @@ def run(words: Sequence[str]) -> int:
     )
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
+    from bertjax.inference.vector_files import offsets_file, vector_file
+    from bertjax.storage.outputs import files_held
+
+    path = vector_file(command.output_file)
+    # Before the model is loaded: a second command with this output is told at once.
+    written = [path, offsets_file(path)] if path.suffix == ".npy" else [path]
+    with files_held("embed", *written):
+        _embed(subject, command, path)
+    return 0
+
+
+def _embed(subject: str, command: EmbedCommand, path: "epath.Path") -> None:
+    """Write the vectors to `path`, and print what was done."""
     from bertjax.inference.embed import EmbedOptions, embed_windows
     from bertjax.inference.lengths import longest_row
-    from bertjax.inference.vector_files import (
-        count_lines,
-        read_lines,
-        vector_file,
-        write_vectors,
-    )
+    from bertjax.inference.vector_files import count_lines, read_lines, write_vectors
     from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
     from bertjax.training.saved_model import load_model
 
-    path = vector_file(command.output_file)
     compile_cache.start()
     model = load_model(subject)
     longest = longest_row(model.config.model, command.max_seq_length or None)
@@ -108,4 +118,3 @@ def run(words: Sequence[str]) -> int:
     print(f"vectors: {counts.vectors:,} of {width:,} numbers, {command.vector_dtype}")
     print(f"seconds: {seconds:.1f} ({counts.texts / max(seconds, 1e-9):,.0f} lines/s)")
     print(f"written: {path}")
-    return 0

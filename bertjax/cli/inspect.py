@@ -18,6 +18,8 @@ class InspectCommand:
 
     examples: int = 3
     """Number of records to print as text."""
+    verify: bool = False
+    """Compare all checkpoints of a run with their digests; exit status 2 if one is damaged."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -30,13 +32,29 @@ def run(words: Sequence[str]) -> int:
     from bertjax.training import checkpoint, run_config
 
     folder = place_of(subject)
-    if (folder / run_config.FILE).exists() or (folder / checkpoint.FOLDER).exists():
+    is_run = (folder / run_config.FILE).exists() or (folder / checkpoint.FOLDER).exists()
+    if is_run and command.verify:
+        return verify_run(folder)
+    if is_run:
         print(describe_run(folder))
     else:
         from bertjax.data.records.summary import summarize
 
         print(summarize(folder, examples=command.examples))
     return 0
+
+
+def verify_run(folder: "epath.Path") -> int:
+    """Print a line for each checkpoint of a run; return the exit status."""
+    from bertjax.training import checkpoint
+    from bertjax.training.integrity.verification import verified
+
+    status = 0
+    for verdict in verified(folder / checkpoint.FOLDER):
+        print(f"{verdict.folder}: {verdict.text}", flush=True)
+        if not verdict.is_whole:
+            status = 2
+    return status
 
 
 def describe_run(folder: "epath.Path") -> str:

@@ -197,6 +197,11 @@ class TrainConfig:
     A run that is continued on other data than its newest checkpoint records is refused, unless the
     step of that checkpoint is listed here. The checkpoints after it record the change.
     """
+    damaged_checkpoint: Literal["previous", "refuse"] = "previous"
+    """What a run does that finds its newest checkpoint damaged when it is continued.
+    previous: it says so, renames the folder to STEP.damaged, and goes on from the checkpoint before
+    it. refuse: it ends. Without another checkpoint it always ends.
+    """
 
     def __post_init__(self) -> None:
         check_fields("train", self)

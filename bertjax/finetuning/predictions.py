@@ -1,5 +1,6 @@
 """Write predictions to files, in the formats that are usual for each kind of task."""
 
+import glob
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -11,15 +12,36 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import check, disk_errors
-from bertjax.storage import is_local
+from bertjax.storage import folder_lock, is_local
+from bertjax.storage.outputs import errors_that_name
 from bertjax.tasks.kind import PredictedSplit
 from bertjax.tasks.registry import KINDS
 
+UNFINISHED = ".unfinished"
+
+
+@contextmanager
+def predictions_held(folder: epath.Path, split: str) -> Iterator[None]:
+    """Hold the lock of the predictions for `split`, with its parts, in `folder`.
+
+    What a kill left of them is removed first. Raises `UserError` if another process holds it.
+    """
+    with folder_lock(folder / split, "predict", beside=True):
+        for left in folder.glob(f".{glob.escape(split)}.*{UNFINISHED}"):
+            left.rmtree()
+        yield
+
 
 def write_predictions(
-    folder: epath.Path, splits: Sequence[PredictedSplit[Any, Any]], options: FinetuneConfig
+    folder: epath.Path,
+    splits: Sequence[PredictedSplit[Any, Any]],
+    options: FinetuneConfig,
+    *,
+    held: str = "",
 ) -> list[list[epath.Path]]:
     """Write the predictions for splits into `folder`, made if it is absent; return their files.
+
+    `held` is the split whose lock the caller holds (`predictions_held`), if any.
 
     The files are named `TASK-SPLIT.ENDING`, and further ones `TASK-SPLIT-PART.ENDING`; only files
     to submit to GLUE have the names that it prescribes. `Kind.write_predictions` of each kind of
@@ -31,7 +53,7 @@ def write_predictions(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     made: list[list[epath.Path]] = []
-    with _unfinished(folder) as unfinished:
+    with _unfinished(folder, held) as unfinished, errors_that_name(folder, unfinished):
         taken: set[str] = set()
         for split in splits:
             paths = KINDS[split.entry.kind].write_predictions(unfinished, split, options)
@@ -44,13 +66,13 @@ def write_predictions(
 
 
 @contextmanager
-def _unfinished(folder: epath.Path) -> Iterator[epath.Path]:
+def _unfinished(folder: epath.Path, held: str) -> Iterator[epath.Path]:
     """Make a folder for files that are not complete; it is removed after the block.
 
     Its name is its own, so that two predictions into one folder do not write into each other's
     files.
     """
-    path = folder / f".{uuid.uuid4().hex}.unfinished"
+    path = folder / f".{held}.{uuid.uuid4().hex}{UNFINISHED}"
     with disk_errors(folder):
         path.mkdir()
     try:

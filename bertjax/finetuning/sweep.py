@@ -18,7 +18,7 @@ from bertjax.finetuning.sweep_grid import Cell, Grid, Result, SettingSummary
 from bertjax.json_values import value_of
 from bertjax.number_text import number_text
 from bertjax.progress import Progress, silent
-from bertjax.storage import read_json, write_whole
+from bertjax.storage import check_locks, folder_lock, read_json, write_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.logs.step_log import DivergedError
 from bertjax.training.run_config import CELLS, FAILED
@@ -124,6 +124,21 @@ def _run_cell(
     progress: Progress,
 ) -> Result | None:
     """Run a cell, or read its earlier result; None where a signal stopped it."""
+    # Its own lock: it is a run like any other, which `finetune` may also continue alone.
+    with folder_lock(folder, "finetune"):
+        return _run_locked(config, cell, folder, prepared, tokenizer, restored_heads, progress)
+
+
+def _run_locked(
+    config: Config,
+    cell: Cell,
+    folder: epath.Path,
+    prepared: Prepared,
+    tokenizer: Tokenizer,
+    restored_heads: tuple[Head, ...],
+    progress: Progress,
+) -> Result | None:
+    """Do the work of `_run_cell`."""
     resolved = finetune.resolve(cell_config(config, cell), prepared, restored_heads)
     failed, finished = (folder / FAILED).exists(), (folder / checkpoint.RESULT).exists()
     if failed or finished:
@@ -201,7 +216,9 @@ def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
         # Results and logs stay: a sweep that is started again reads them.
         folder = _folder(run_dir, result.cell) / checkpoint.FOLDER
         if result not in best and folder.exists():
-            folder.rmtree()
+            with folder_lock(folder.parent, "finetune"):
+                check_locks(folder)
+                folder.rmtree()
 
 
 def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> list[SettingSummary]:

@@ -1,10 +1,11 @@
 """Read lines of text from files, and write their vectors as .npy or Parquet."""
 
 import io
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Literal, NamedTuple
@@ -16,7 +17,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.given_files import place_of
 from bertjax.inference.embed import Pooling, Vectors
-from bertjax.storage import is_local, opened, write_whole, written_whole
+from bertjax.storage import CHUNK_BYTES, is_local, opened, written_whole
 from bertjax.tasks.files.lines import UTF8, is_utf8, old_lines
 
 VectorDtype = Literal["float32", "float16"]
@@ -134,21 +135,33 @@ def write_vectors(
     """
     is_npy = vector_file(path).suffix == ".npy"
     count = _Count(keeps_lengths=is_npy and pooling == "tokens")
-    with _seekable(path) as file:
+
+    def write_offsets() -> None:
+        if is_npy and pooling == "tokens":
+            _replace_offsets(path, count.lengths)
+
+    with _seekable(path, write_offsets) as file:
         counted = count.while_reading(windows, dtype)
-        if not is_npy:
-            _write_parquet(file, counted, tokenizer, width, pooling, dtype)
-        else:
+        if is_npy:
             _write_npy(file, counted, width, dtype)
-            if pooling == "tokens":
-                # The offsets are written after the old vectors are removed, and before the new
-                # vectors get their name. So a kill cannot leave vectors beside the offsets of
-                # others.
-                path.unlink(missing_ok=True)
-                # The 0 is the first offset; it also makes the array int64 if there is no text.
-                offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *count.lengths]))
-                write_whole(offsets_file(path), _npy_bytes(offsets))
+        else:
+            _write_parquet(file, counted, tokenizer, width, pooling, dtype)
     return VectorCounts(count.vectors, count.texts, count.truncated)
+
+
+def _replace_offsets(path: epath.Path, lengths: list[np.ndarray]) -> None:
+    """Write the offsets of new vectors, and remove the old vectors `path`.
+
+    The new vectors have no name yet, but nothing is left to write of them.
+    """
+    # The 0 is the first offset; it also makes the array int64 if there is no text.
+    offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    with written_whole(offsets_file(path)) as file:
+        file.write(_npy_bytes(offsets))
+        file.flush()
+        # Only now, when a full disk cannot stop the new files, and before the offsets get their
+        # name: so a kill cannot leave vectors beside the offsets of others.
+        path.unlink(missing_ok=True)
 
 
 class _Count:
@@ -254,18 +267,23 @@ def _write_parquet(
 
 
 @contextmanager
-def _seekable(path: epath.Path) -> Iterator[IO[bytes]]:
+def _seekable(path: epath.Path, before_named: Callable[[], None]) -> Iterator[IO[bytes]]:
     """Open a file as `written_whole` does, such that the block may also seek in it.
 
-    A file of a store such as gs:// can only be written from beginning to end. So the block writes a
-    temporary local file, which is then copied to the store.
+    `before_named` is called when all of it is written, before it gets its name. A file of a store
+    such as gs:// can only be written from beginning to end. So the block writes a temporary
+    local file, which is then copied to the store.
     """
     if is_local(path):
         with written_whole(path) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
+            before_named()
         return
     with tempfile.TemporaryFile() as here:
         yield here
         here.seek(0)
         with written_whole(path) as file:
-            shutil.copyfileobj(here, file, 1 << 24)
+            shutil.copyfileobj(here, file, CHUNK_BYTES)
+            before_named()

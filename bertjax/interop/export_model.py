@@ -16,22 +16,31 @@ from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
-from bertjax.interop.programs.onnx import export_onnx
-from bertjax.interop.programs.saved_model import export_saved_model
+from bertjax.interop.programs import onnx, saved_model, stablehlo
 from bertjax.interop.programs.serving import ServedModel, new_program, served_model
-from bertjax.interop.programs.stablehlo import export_stablehlo
-from bertjax.storage import write_whole
+from bertjax.storage import version_of, write_whole
+from bertjax.storage.output_record import request_digest
+from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks.task_head import TaskHead
-from bertjax.training.saved_model import TOKENIZER, TrainedModel, check_new, new_folder
+from bertjax.training import checkpoint as checkpoints
+from bertjax.training.saved_model import TOKENIZER, TrainedModel
 
 ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
 # These formats are programs for a runtime; the other formats are parameters for a library.
 PROGRAMS: Mapping[str, Callable[[ServedModel, epath.PathLike], None]] = {
-    "stablehlo": export_stablehlo,
-    "saved-model": export_saved_model,
-    "onnx": export_onnx,
+    "stablehlo": stablehlo.export_stablehlo,
+    "saved-model": saved_model.export_saved_model,
+    "onnx": onnx.export_onnx,
 }
 
+LAST: Mapping[str, str] = {
+    "huggingface": huggingface.CONFIG,
+    "tensorflow": f"{tensorflow.CHECKPOINT}.index",
+    "stablehlo": stablehlo.SIGNATURE,
+    "saved-model": saved_model.PROGRAM,
+    "onnx": onnx.PROGRAM,
+}
+"""Of each format the file without which its readers see nothing."""
 TASK = "task.json"
 """File next to a program that describes its `logits`: task, kind, labels."""
 
@@ -56,11 +65,12 @@ def export_model(
     `bertjax.interop.programs.serving`. If it is empty, a program computes `logits`; without a head,
     the hidden states, and the sentence vector if the model has one. `max_shard_bytes` is the
     maximum size of a file of `huggingface`. Raises `UserError` if the format cannot express the
-    model, if other programs would read other ids from the tokenizer, or if `folder` has files.
+    model, if other programs would read other ids from the tokenizer, or if `folder` has other files
+    than this call would write.
 
     >>> import bertjax
     >>> folder = bertjax.export_model("runs/tiny", "exported/tiny", "huggingface")
-    >>> sorted(path.name for path in folder.iterdir())[:2]
+    >>> sorted(path.name for path in folder.glob("[cm]*"))
     ['config.json', 'model.safetensors']
     """
     check(
@@ -78,34 +88,56 @@ def export_model(
         expected=f"one of {', '.join(formats)}",
     )
     path = place_of(folder)
-    check_new(path)  # before the model is loaded, which may take minutes
     check(
         not outputs or format in PROGRAMS,
         where="outputs",
         found=", ".join(outputs),
         expected=f"none, or one of {', '.join(PROGRAMS)}",
     )
+    _, found = checkpoints.find_checkpoint(checkpoint)
+    request = request_digest(
+        "export",
+        source=[found, version_of(found / "meta" / "metadata")],
+        format=format,
+        task=task,
+        outputs=list(outputs),
+        max_shard_bytes=max_shard_bytes,
+    )
+    # Before the model is loaded, which may take minutes.
+    with folder_written_whole(path, "export", request, last=LAST[format]) as part:
+        if part is not None:
+            _write(part, found, format, task, outputs, max_shard_bytes)
+    return path
+
+
+def _write(
+    part: epath.Path,
+    checkpoint: epath.Path,
+    format: ExportFormat,
+    task: str,
+    outputs: Sequence[str],
+    max_shard_bytes: int,
+) -> None:
+    """Write the files of `export_model` into the empty folder `part`."""
     model, head = load_with_head(checkpoint, task)
     # A model may have been imported without a tokenizer.
     tokenizer_folder = model.run_dir / TOKENIZER
     tokenizer = model.tokenizer if tokenizer_folder.exists() else None
     if tokenizer is not None and format != "huggingface":
         check_export(tokenizer, tokenizer_folder)  # there it is checked beside the configuration
-    with new_folder(path):
-        if format == "huggingface":
-            huggingface.save(
-                path,
-                model.config.model,
-                model.params,
-                tokenizer,
-                head=head,
-                max_shard_bytes=max_shard_bytes,
-            )
-        elif format == "tensorflow":
-            _save_tensorflow(path, model, tokenizer, head)
-        else:
-            _save_program(path, format, model, tokenizer, head, outputs)
-    return path
+    if format == "huggingface":
+        huggingface.save(
+            part,
+            model.config.model,
+            model.params,
+            tokenizer,
+            head=head,
+            max_shard_bytes=max_shard_bytes,
+        )
+    elif format == "tensorflow":
+        _save_tensorflow(part, model, tokenizer, head)
+    else:
+        _save_program(part, format, model, tokenizer, head, outputs)
 
 
 def _save_tensorflow(

@@ -9,15 +9,26 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
-from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check, mismatch
 from bertjax.given_files import place_of
 from bertjax.interop import sentence_transformers
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
+from bertjax.storage import version_of
+from bertjax.storage.output_record import check_whole, request_digest
+from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import IMPORTED, NOT_TAKEN, check_new, imported_from, save_model
+from bertjax.training.saved_model import (
+    IMPORTED,
+    NOT_TAKEN,
+    TOKENIZER,
+    imported_from,
+    save_model,
+    saved_checkpoint,
+    write_model,
+)
 
 log = logging.getLogger("bertjax")
 
@@ -53,7 +64,7 @@ def import_model(
 
     `source`, `drop`, `lowercase` and `take_tokenizer` are passed to `read_external_model`. If the
     model cannot be read, nothing is written. Raises `UserError` as that function does, and if
-    `run_dir` has files in it.
+    `run_dir` has other files than this call would write.
 
     >>> import bertjax
     >>> folder = bertjax.export_model("runs/tiny", "exported/import-example", "huggingface")
@@ -61,12 +72,31 @@ def import_model(
     >>> imported.config.model.hidden_size, imported.tokenizer.kind
     (32, 'wordpiece')
     """
-    # First: reading a large model takes minutes.
-    check_new(place_of(run_dir))
-    model = read_external_model(
-        source, drop=drop, lowercase=lowercase, take_tokenizer=take_tokenizer
+    run_dir = place_of(run_dir)
+    request = request_digest(
+        "import",
+        source=_versions(place_of(source)),
+        drop=list(drop),
+        lowercase=lowercase,
+        take_tokenizer=take_tokenizer,
     )
-    return save_external_model(model, run_dir)
+    # Before the model is read, which takes minutes for a large one.
+    with folder_written_whole(run_dir, "import", request, last=checkpoint.FOLDER) as part:
+        if part is not None:
+            model = read_external_model(
+                source, drop=drop, lowercase=lowercase, take_tokenizer=take_tokenizer
+            )
+            write_model(part, model.config, model.params, model.tokenizer, model.facts)
+    imported = saved_checkpoint(run_dir)
+    tokenizer = load_tokenizer(run_dir / TOKENIZER) if (run_dir / TOKENIZER).exists() else None
+    return Imported(imported, checkpoint.read_checkpoint_config(imported), tokenizer)
+
+
+def _versions(source: epath.Path) -> dict[str, str]:
+    """Return what tells whether a model folder is still the same: the version of each file."""
+    folder = source if source.is_dir() else source.parent
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return {"": str(source), **{path.name: version_of(path) for path in files}}
 
 
 def read_external_model(
@@ -98,6 +128,7 @@ def read_external_model(
     path = place_of(source)
     # The prefix of a checkpoint is no file: its folder has the rest.
     folder = path if path.is_dir() else path.parent
+    check_whole(folder)
     format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:

@@ -35,8 +35,8 @@ MAX_SECONDS = 24 * 3600  # limit of waits that should have no limit, because the
 _libc = ctypes.CDLL(None)
 # Without types ctypes would cut the addresses to C's int.
 _libc.signal.restype, _libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-# Numbers of the messages of `from_first`. All processes make the same calls in the same order, so
-# the same number stands for the same message.
+# Numbers of the messages of `from_first` and `to_first`. All processes make the same calls in the
+# same order, so the same number stands for the same message.
 _messages = itertools.count()
 _runtime_sigterm: int | None = None  # the address of the handler that JAX's runtime has for SIGTERM
 
@@ -134,6 +134,15 @@ def _whole_number(
     return int(value)
 
 
+def lock_seconds(environment: Mapping[str, str] = os.environ) -> int:
+    """Return `BERTJAX_LOCK_SECONDS` (0): how long a start waits for the lock of a run's folder.
+
+    Launch scripts set it, which start a run again that was killed on another host: its lock expires
+    only after a while. Raises `UserError` where it is no number of seconds.
+    """
+    return _whole_number(environment, "BERTJAX_LOCK_SECONDS", 0, MAX_SECONDS, "0")
+
+
 def process_count() -> int:
     """Return the number of processes of this job.
 
@@ -185,6 +194,23 @@ def from_first(text: str) -> str:
         client().key_value_set(name, text)
         return text
     return client().blocking_key_value_get(name, MAX_SECONDS * 1000)
+
+
+def to_first(text: str) -> list[str]:
+    """Return, on the first process, the texts that all processes pass; on the others nothing.
+
+    All processes must make these calls, and those of `from_first`, in the same order.
+    """
+    if not is_multiprocess():
+        return [text]
+    name = f"bertjax/told/{next(_messages)}"
+    if not is_first():
+        client().key_value_set(f"{name}/{distributed.global_state.process_id}", text)
+        return []
+    others = [f"{name}/{index}" for index in range(1, process_count())]
+    texts = [client().blocking_key_value_get(key, MAX_SECONDS * 1000) for key in others]
+    client().key_value_delete(name)
+    return [text, *texts]
 
 
 def agree(value: bool) -> bool:

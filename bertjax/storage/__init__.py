@@ -31,10 +31,10 @@ from bertjax.storage.folder_lock import (
     folder_lock,
     is_lock,
     release_held,
-    working_under,
 )
 from bertjax.storage.guards import check_locks, guards_of
 from bertjax.storage.paths import is_local, is_plain_name
+from bertjax.storage.workers_lock import working_under
 
 __all__ = [
     "CHUNK_BYTES",

@@ -30,8 +30,7 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
     several processes may write the same file at once. Raises `UserError`, naming `path`, if it
     cannot be written, or is in a folder whose lock this process has lost (`folder_lock`).
     """
-    # In the same folder, since a rename is atomic only within one file system.
-    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}"
+    unfinished = unfinished_path(path)
     with disk_errors(path):
         try:
             with unfinished.open("wb") as file:
@@ -49,6 +48,12 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def unfinished_path(path: epath.Path) -> epath.Path:
+    """Return a path for what is to become `path`, which no other process uses."""
+    # In the same folder, since a rename is atomic only within one file system.
+    return path.parent / f"{path.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}"
 
 
 def remove_unfinished(folder: epath.Path) -> None:

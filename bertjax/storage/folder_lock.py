@@ -9,12 +9,13 @@ A process may lose its lock: where it was stopped for longer than that, such as 
 slept. So every commit checks before that the lock is still its own.
 """
 
+import errno
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from etils import epath
@@ -32,6 +33,7 @@ EXPIRES_SECONDS = 60.0
 """A lock that was not renewed for this long is dead, where its holder is on another host."""
 RENEWALS = 4
 """Renewals in `EXPIRES_SECONDS`: three may fail."""
+JOIN_SECONDS = 5.0
 ATTEMPTS = 5  # others may take and release the lock meanwhile
 # By token. Other locks of this process are left from a release that failed.
 _held: "dict[str, FolderLock]" = {}
@@ -64,7 +66,7 @@ class FolderLock:
         try:
             if _now() - self._renewed > 2 * self._expires / RENEWALS:
                 self.renew()
-            found = self._file.read()
+            content = self._file.content()
         except OSError as error:
             # Nobody takes over a lock that is new.
             if _now() - self._renewed < self._expires / 2:
@@ -73,10 +75,10 @@ class FolderLock:
                 f"{self._place}: its lock cannot be read ({error.strerror or one_line(error)}),"
                 " so nothing more is written"
             ) from error
-        if found is None or found.content != self._content:
+        if content != self._content:
             self.lost = True
             raise LockError(
-                f"{self._place}: found {_now_held_by(found)}, expected the lock of this process,"
+                f"{self._place}: found {now_held_by(content)}, expected the lock of this process,"
                 f" which was not renewed for {self._expires:.0f} s or was deleted; nothing more is"
                 " written by it"
             )
@@ -126,57 +128,38 @@ def folder_lock(
 
     Raises `LockError` where another process holds the lock.
     """
-    path = _lock_path(place, beside)
+    path = lock_path(place, beside)
     made: list[Path] = []
-    done = threading.Event()
-    lock = None
     try:
         with disk_errors(place):
             lock = _acquire(place, path, this_process(verb, host or this_host()), expires, made)
-            _remove_leftovers(path)
-        # A daemon, so that it does not keep a process alive that is done.
-        thread = threading.Thread(target=lock.renew_until, args=(done,), daemon=True)
-        thread.start()
-        with guarded(place, lock):
-            yield lock
-    finally:
-        done.set()
-        if lock is not None:
+        try:
+            with disk_errors(place):
+                _remove_leftovers(path)
+            with _renewed(lock), guarded(place, lock):
+                yield lock
+        finally:
             lock.release()
+    finally:
         for folder in reversed(made):
             # One with files stays.
             with suppress(OSError):
                 folder.rmdir()
 
 
-@dataclass
-class _LockOfAnother:
-    """The lock of the process for which this one works."""
-
-    place: epath.Path
-    token: str
-    lost: bool = False
-
-    def check(self) -> None:
-        with disk_errors(self.place):
-            found = lock_file(_lock_path(self.place, beside=False)).read()
-        holder = None if found is None else parsed(found.content)
-        self.lost = holder is None or holder.token != self.token
-        if self.lost:
-            raise LockError(
-                f"{self.place}: found {_now_held_by(found)}, expected the lock of the process for"
-                " which this one works; nothing more is written by it"
-            )
-
-
 @contextmanager
-def working_under(place: epath.Path, token: str) -> Iterator[None]:
-    """Let files in a folder get their names only while another process has the lock `token`.
-
-    That is the process for which this one works: work that outlives it writes nothing.
-    """
-    with guarded(place, _LockOfAnother(place, token)):
+def _renewed(lock: FolderLock) -> Iterator[None]:
+    """Renew a lock within the block."""
+    done = threading.Event()
+    # A daemon, so that it does not keep a process alive that is done.
+    thread = threading.Thread(target=lock.renew_until, args=(done,), daemon=True)
+    thread.start()
+    try:
         yield
+    finally:
+        done.set()
+        # A renewal on its way could come after the release. A disk that hangs is not waited for.
+        thread.join(JOIN_SECONDS)
 
 
 def is_lock(path: epath.Path) -> bool:
@@ -229,7 +212,7 @@ def _taken(place: epath.Path, file: LockFile, own: Holder, expires: float) -> bo
     reason = _reason_to_take_over(place, file, found, own, expires)
     if not file.take_over(found, content):
         return False
-    log.warning("%s: taken over from %s, %s", place, _described(found), reason)
+    log.warning("%s: taken over from %s, %s", place, _described(found.content), reason)
     return True
 
 
@@ -237,7 +220,7 @@ def _reason_to_take_over(
     place: epath.Path, file: LockFile, found: Found, own: Holder, expires: float
 ) -> str:
     """Return why the holder of a lock counts as dead; raise `LockError` where it does not."""
-    refusal = f"{place}: found {_described(found)} at work on it, expected no other process"
+    refusal = f"{place}: found {_described(found.content)} at work on it, expected no other process"
     advice = "wait until it ends, or end it"
     holder = parsed(found.content)
     if holder is not None and holder.is_near(own):
@@ -256,16 +239,18 @@ def _reason_to_take_over(
     )
 
 
-def _described(found: Found) -> str:
-    holder = parsed(found.content)
+def _described(content: bytes) -> str:
+    holder = parsed(content)
     return holder.describe() if holder else "a process that is not known"
 
 
-def _now_held_by(found: Found | None) -> str:
-    return "no lock" if found is None else f"{_described(found)} at work on it"
+def now_held_by(content: bytes | None) -> str:
+    """Return what an error names as found in the place of a lock that was lost."""
+    return "no lock" if content is None else f"{_described(content)} at work on it"
 
 
-def _lock_path(place: epath.Path, beside: bool) -> epath.Path:
+def lock_path(place: epath.Path, beside: bool) -> epath.Path:
+    """Return the path of the lock's file of a place, as `folder_lock` has it."""
     return place.parent / f".{place.name}{NAME}" if beside else place / NAME
 
 
@@ -275,8 +260,10 @@ def _make_folder(folder: epath.Path) -> list[Path]:
         return []
     path = Path(folder)
     missing = [each for each in (path, *path.parents) if not each.exists()]
-    with disk_errors(folder):
+    try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
     return missing[::-1]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,11 @@ class Found(NamedTuple):
     version: str = ""
     """The store's name for this content."""
 
+    @property
+    def identity(self) -> tuple[bytes, str]:
+        """What differs where it was written again."""
+        return self.content, self.version
+
 
 class LockFile(ABC):
     """The file of a lock."""
@@ -39,6 +45,10 @@ class LockFile(ABC):
     @abstractmethod
     def read(self) -> Found | None:
         """Return the file as it is; None if there is none."""
+
+    @abstractmethod
+    def content(self) -> bytes | None:
+        """Return the content alone, which costs less than `read`; None if there is no file."""
 
     @abstractmethod
     def clock(self) -> float:
@@ -94,6 +104,10 @@ class _LocalFile(LockFile):
                 return Found(file.read(), changed)
         except FileNotFoundError:
             return None
+
+    def content(self) -> bytes | None:
+        found = self.read()
+        return None if found is None else found.content
 
     def clock(self) -> float:
         own = self._own_name()
@@ -180,7 +194,12 @@ class _StoreFile(LockFile):
             self._system.pipe_file(self._name, content, mode="create")
         except FileExistsError:
             return False
-        # Old servers do not know the condition, and write without it.
+        except OSError:
+            # Some stores refuse the condition itself. Others have the same error again.
+            if self.read() is not None:
+                return False
+            self._system.pipe_file(self._name, content)
+        # Some do not know the condition, and write without it.
         return self._holds(content)
 
     def read(self) -> Found | None:
@@ -190,13 +209,19 @@ class _StoreFile(LockFile):
             content = self._system.cat_file(self._name)
         except FileNotFoundError:
             return None
-        return Found(content, _time_of(self._system, self._name), str(facts.get("ETag", "")))
+        return Found(content, _time_of(self._system, facts), str(facts.get("ETag", "")))
+
+    def content(self) -> bytes | None:
+        try:
+            return self._system.cat_file(self._name)
+        except FileNotFoundError:
+            return None
 
     def clock(self) -> float:
         own = f"{self._name}.{uuid.uuid4().hex[:12]}"
         self._system.pipe_file(own, b"")
         try:
-            return _time_of(self._system, own)
+            return _time_of(self._system, self._system.info(own))
         finally:
             self._system.rm_file(own)
 
@@ -225,15 +250,24 @@ class _StoreFile(LockFile):
 
     def _write(self, content: bytes, expected: Found) -> None:
         """Write the file; raise `OSError` if it is not the expected one any more."""
-        condition = {"IfMatch": expected.version} if self._has_conditions else {}
-        self._system.pipe_file(self._name, content, **condition)
+        if not self._has_conditions:
+            self._system.pipe_file(self._name, content)
+            return
+        try:
+            self._system.pipe_file(self._name, content, IfMatch=expected.version)
+        except OSError:
+            found = self.read()
+            if found is None or found.identity != expected.identity:
+                raise
+            # It is the expected one, so this store refuses conditions, or has the same error again.
+            self._system.pipe_file(self._name, content)
 
     def _holds(self, content: bytes) -> bool:
-        try:
-            return self._system.cat_file(self._name) == content
-        except FileNotFoundError:
-            return False
+        return self.content() == content
 
 
-def _time_of(system: Any, name: str) -> float:
-    return system.modified(name).timestamp()
+def _time_of(system: Any, facts: Mapping[str, Any]) -> float:
+    """Return the time of a file's last change, of which a store has told these facts."""
+    # S3's name for it; another store is asked again.
+    changed = facts.get("LastModified") or system.modified(facts["name"])
+    return changed.timestamp()

@@ -1,7 +1,8 @@
 """Checkpoints of a run, written with Orbax as `RUN/checkpoints/STEP/{state, meta}`.
 
 `state` is the `TrainState`. `meta` is JSON: the resolved configuration, the fingerprints of the
-tokenizer and of the prepared data, and the versions of the packages that wrote it.
+tokenizer and of the prepared data, and the versions of the packages that wrote it. Both have
+digests, which every reader compares (`bertjax.training.integrity`).
 """
 
 import importlib.metadata
@@ -15,14 +16,19 @@ from orbax.checkpoint import checkpoint_managers as policies
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
 from bertjax.given_files import place_of
-from bertjax.storage import read_json
+from bertjax.storage import guards_of, is_local, read_json
+from bertjax.storage.output_record import check_whole
 from bertjax.training.checkpoint_files import (
-    check_tensors,
     checkpoint_errors,
     compare,
     shapes_by_name,
     steps_in,
 )
+from bertjax.training.integrity.record import SCORE, STATE, check_score, with_own_digest
+from bertjax.training.integrity.record import read_meta as read_meta
+from bertjax.training.integrity.restoring import restore_params as restore_params
+from bertjax.training.integrity.restoring import restore_state, saved_shapes
+from bertjax.training.integrity.state_handler import StateHandler
 from bertjax.training.step import TrainState
 
 FOLDER = "checkpoints"
@@ -59,12 +65,23 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # what is left of a save that was interrupted
             # By default a thread makes the folders. Where that is refused, the threads that write
             # into them wait for it another 300 s, and the process with them.
-            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            async_options=ocp.AsyncOptions(
+                create_directories_asynchronously=False,
+                # Called right before a checkpoint gets its name.
+                post_finalization_callback=self._check_locks,
+            ),
         )
+        self._locks = guards_of(self.folder)
+        registry = ocp.DefaultCheckpointHandlerRegistry()
+        self._handler = StateHandler()
+        registry.add("state", ocp.args.PyTreeSave, self._handler)
+        registry.add("meta", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
         self._saving = False
         """True from a save on until it is known how it ended."""
         with checkpoint_errors(self.folder):
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, handler_registry=registry
+            )
 
     def latest(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None."""
@@ -82,9 +99,14 @@ class Checkpoints:
         `heldout` has the metrics of a held-out evaluation at this step. It is None if there was no
         evaluation; then the checkpoint cannot become the best.
         """
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"score": _score(heldout)}
-        with checkpoint_errors(self.folder):
+        if metrics is not None:
+            meta = {**meta, SCORE: metrics["score"]}
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(with_own_digest(meta))
+        )
+        self._check_locks()
+        with checkpoint_errors(self.folder), self._handler.saving():
             # Forced, because the loop decides when to save (also at the last step), not Orbax.
             self._manager.save(step, args=args, metrics=metrics, force=True)
         self._saving = True
@@ -92,19 +114,18 @@ class Checkpoints:
     def restore(self, step: int, target: TrainState) -> TrainState:
         """Return the state at `step`, with the shardings of `target`.
 
-        `target` is a tree of `jax.ShapeDtypeStruct`, as `abstract_state` returns it. Raises
-        `UserError` if names, shapes or types differ from those of the target.
+        `target` is a tree of `jax.ShapeDtypeStruct`, as `abstract_state` returns it. Raises the
+        errors of `restore_state`.
         """
-        folder = self.folder / str(step)
-        check_tensors(folder, target)
-        with checkpoint_errors(folder):
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            )
-        return restored["state"]
+        return restore_state(self.folder / str(step), target)
 
     def check(self) -> None:
-        """Raise the `UserError` of `wait` where a save has ended and failed; do not wait."""
+        """Raise the `UserError` of `wait` where a save has ended and failed; do not wait.
+
+        And where the folder's lock was lost.
+        """
+        if any(lock.lost for lock in self._locks):
+            self._check_locks()
         if self._saving and not self._manager.is_saving_in_progress():
             self.wait()
 
@@ -119,6 +140,11 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
+    def _check_locks(self) -> None:
+        """Raise `UserError` where this process has lost the lock of the run's folder."""
+        for lock in self._locks:
+            lock.check()
+
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that write a checkpoint, for its `meta`."""
@@ -132,8 +158,21 @@ def has_checkpoint(run_dir: epath.Path) -> bool:
 
 
 def steps_of(run_dir: epath.Path) -> list[int]:
-    """Return the steps of a run's complete checkpoints, ascending."""
+    """Return the steps of a run's complete checkpoints, ascending.
+
+    Raises `UserError` for a run that `import` or `grow` has not written whole.
+    """
+    check_whole(run_dir)
     return steps_in(run_dir / FOLDER)
+
+
+def check_records(run_dir: epath.Path) -> None:
+    """Raise `DamagedCheckpointError` for the newest checkpoint whose records are damaged.
+
+    Opening `Checkpoints` reads them of every checkpoint. Arrays are compared when they are read.
+    """
+    for step in reversed(steps_of(run_dir)):
+        check_score(run_dir / FOLDER / str(step))
 
 
 def newest_checkpoint(run_dir: epath.Path) -> epath.Path | None:
@@ -148,10 +187,14 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     For a run, the checkpoint is the one that `result.json` names or, without this file, the newest.
     Raises `UserError` if `path` is neither a run nor a checkpoint.
     """
-    path = place_of(path).resolve()
-    if (path / "state").exists():
+    path = place_of(path)
+    if is_local(path):
+        path = path.resolve()
+    if (path / STATE).exists():
+        check_whole(path.parent.parent)
         return path.parent.parent, path
     if (path / RESULT).exists():
+        check_whole(path)
         step = read_json(path / RESULT).get("step")
         best = path / FOLDER / str(step)
         check(
@@ -172,12 +215,6 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     return path, newest
 
 
-def read_meta(folder: epath.Path) -> dict[str, Any]:
-    """Return the `meta` of a checkpoint folder."""
-    # The name of the file that Orbax's JsonSave writes.
-    return read_json(folder / "meta" / "metadata")
-
-
 def read_checkpoint_config(folder: epath.Path) -> Config:
     """Return the resolved configuration in a checkpoint folder's `meta`.
 
@@ -191,29 +228,6 @@ def read_checkpoint_config(folder: epath.Path) -> Config:
         ) from error
 
 
-def restore_params(
-    folder: epath.Path, target: Any, ignored_groups: Sequence[str] = (), *, cast: bool = False
-) -> Any:
-    """Return the parameters of a checkpoint folder, with the shardings of `target`.
-
-    `target` is a tree of `jax.ShapeDtypeStruct`. Each process reads only the parts of its own
-    devices. With `cast` the values are converted to the dtype of the target while they are read,
-    for example from float32 to bfloat16.
-
-    Raises `UserError` if names, shapes or (without `cast`) dtypes differ from those of the target,
-    or if the checkpoint has other tensors that are not in `ignored_groups` (for example `mlm`).
-    """
-    ignored = tuple(f"params/{group}/" for group in ignored_groups)
-    check_tensors(folder, {"params": target}, ignored, cast=cast)
-    args = ocp.args.PyTreeRestore(
-        item={"params": target},
-        restore_args={"params": ocp.checkpoint_utils.construct_restore_args(target)},
-        partial_restore=True,  # the optimizer's state, if there is one, is left out
-    )
-    with checkpoint_errors(folder), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(folder / "state", args=args)["params"]
-
-
 def check_params(
     where: epath.Path, target: Any, ignored_groups: Sequence[str] = (), *, saved: Any = None
 ) -> None:
@@ -222,7 +236,5 @@ def check_params(
     `saved` is the tree of parameters that will be saved in `where`, if they are not there yet.
     """
     ignored = tuple(f"params/{group}/" for group in ignored_groups)
-    if saved is None:
-        check_tensors(where, {"params": target}, ignored)
-    else:
-        compare(where, shapes_by_name({"params": saved}), {"params": target}, ignored)
+    shapes = saved_shapes(where) if saved is None else shapes_by_name({"params": saved})
+    compare(where, shapes, {"params": target}, ignored)

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from bertjax.errors import UserError, check, mismatch, one_line
@@ -29,17 +28,6 @@ def steps_in(folder: epath.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def check_tensors(
-    folder: epath.Path, target: Any, ignored: tuple[str, ...] = (), *, cast: bool = False
-) -> None:
-    """Compare the tensors of a checkpoint with those of `target`, before any of them is read.
-
-    This gives a one-line error that names the tensor, which Orbax's own errors do not. `ignored`
-    are prefixes of the names that the checkpoint may have in addition to those of the target.
-    """
-    compare(folder, _saved_tensors(folder), target, ignored, cast=cast)
-
-
 def compare(
     folder: epath.Path,
     saved: Mapping[str, ShapeAndType],
@@ -48,7 +36,12 @@ def compare(
     *,
     cast: bool = False,
 ) -> None:
-    """Raise the errors of `check_tensors` for the tensors that `folder` has or will have."""
+    """Compare the tensors that `folder` has, or will have, with those of `target`.
+
+    This gives a one-line error that names the tensor, which Orbax's own errors do not. `ignored`
+    are prefixes of the names that the checkpoint may have in addition to those of the target.
+    Raises `UserError`.
+    """
     if isinstance(target, TrainState):
         check(
             any(name.startswith("opt_state") for name in saved),
@@ -56,7 +49,7 @@ def compare(
             found="parameters alone",
             expected="an optimizer's state too (another --run-dir, from it by --init-from)",
         )
-    expected = _by_name(target)
+    expected = by_name(target)
     for name, leaf in expected.items():
         where = f"{folder}: {name}"
         if name not in saved:
@@ -78,25 +71,14 @@ def compare(
         raise mismatch(where=str(folder), found=f"the tensor {name}", expected="none of that name")
 
 
-def _saved_tensors(folder: epath.Path) -> dict[str, ShapeAndType]:
-    """Return shape and type of each tensor of a checkpoint by its name, `params/…/kernel`."""
-    with checkpoint_errors(folder), ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(folder / "state").item_metadata
-    check(
-        metadata is not None,
-        where=f"{folder}/state",
-        found="no readable list of tensors",
-        expected="a whole checkpoint",
-    )
-    return shapes_by_name(metadata.tree)
-
-
 def shapes_by_name(tree: Any) -> dict[str, ShapeAndType]:
-    leaves = _by_name(tree)
+    """Return shape and type of the leaves of a tree by their names."""
+    leaves = by_name(tree)
     return {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in leaves.items()}
 
 
-def _by_name(tree: Any) -> dict[str, Any]:
+def by_name(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a tree by their names, `params/…/kernel`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 

@@ -37,6 +37,7 @@ FREE = {
     "train.prefetch_batches",
     # The data themselves are compared with what the checkpoint records of them.
     "train.data_changes",
+    "train.damaged_checkpoint",
     "finetune.keep_gold_tags",
 }
 # Fields on which the learning rates depend, and nothing else.

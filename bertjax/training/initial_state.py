@@ -1,6 +1,7 @@
 """The state that a run starts with: from a checkpoint, or new, with new or restored parameters."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import jax
@@ -9,11 +10,41 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config, Head
 from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
-from bertjax.training import checkpoint
+from bertjax.parallel import hosts
+from bertjax.training import checkpoint, run_config
+from bertjax.training.integrity import damage
 from bertjax.training.objective import Objective
 from bertjax.training.step import TrainState, abstract_state, jit_init
 
 log = logging.getLogger("bertjax")
+
+
+def begun(
+    config: Config,
+    run_dir: epath.Path,
+    mesh: Mesh,
+    objective: Objective,
+    facts: Mapping[str, Any],
+    target: TrainState,
+) -> tuple[Config, checkpoint.Checkpoints, TrainState]:
+    """Open a run's folder; return the configuration it has, its checkpoints and the first state.
+
+    Where the newest checkpoint is damaged, it is set aside and all begins again with the one before
+    it, which has its own record of data and settings (`train.damaged_checkpoint`).
+    """
+    folder = run_dir / checkpoint.FOLDER
+    while True:
+        checkpoints = None
+        try:
+            damage.same_everywhere(folder, lambda: checkpoint.check_records(run_dir))
+            # Before the checkpoints are opened: settings that do not fit the folder are refused.
+            own = run_config.write_run_config(run_dir, config, facts)
+            checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
+            return own, checkpoints, initial_state(own, mesh, objective, checkpoints, target)
+        except damage.DamagedCheckpointError as error:
+            if checkpoints is not None:
+                checkpoints.close()
+            damage.set_aside(error, folder, config.train.damaged_checkpoint)
 
 
 def initial_state(
@@ -32,8 +63,10 @@ def initial_state(
     Raises `UserError` if what is restored does not fit the configuration.
     """
     latest = checkpoints.latest()
-    if latest is not None:
-        return checkpoints.restore(latest, target)
+    # Of all hosts the first decides: another one may still see a folder that was renamed.
+    step = hosts.from_first("" if latest is None else str(latest))
+    if step:
+        return checkpoints.restore(int(step), target)
     programs = jit_init(config, mesh, objective)
     state = programs.state()
     if not config.init_from:

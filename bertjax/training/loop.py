@@ -21,11 +21,10 @@ from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.memory import batch_memory_errors, check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
-from bertjax.training import run_config
 from bertjax.training.batch_source import BatchSource
 from bertjax.training.checkpoint import Checkpoints, read_meta, versions
 from bertjax.training.evaluate import Evaluator
-from bertjax.training.initial_state import initial_state
+from bertjax.training.initial_state import begun
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import Objective
@@ -97,12 +96,9 @@ def _train(
     target = abstract_state(config, mesh, objective)
     check_memory(config, mesh, target)
     row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
-    # Before the checkpoints are opened: settings that do not fit the folder are refused here.
-    config = run_config.write_run_config(run_dir, config, source.facts)
 
     # State, created sharded or restored
-    checkpoints = Checkpoints(run_dir, config.train.keep_checkpoints)
-    state = initial_state(config, mesh, objective, checkpoints, target)
+    config, checkpoints, state = begun(config, run_dir, mesh, objective, source.facts, target)
     start = int(state.step)
     # After the state: the log is cut back to the step that was restored.
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())

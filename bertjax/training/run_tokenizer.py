@@ -10,8 +10,10 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
 )
 from bertjax.errors import check, disk_errors
+from bertjax.storage import check_locks
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
+from bertjax.training.integrity.damage import DamagedCheckpointError
 from bertjax.training.provenance.data_record import check_fingerprint, short_digest
 from bertjax.training.run_config import has_begun
 from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
@@ -67,11 +69,15 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -
             found=f"tokenizer {short_digest(other.fingerprint)}",
             expected=f"{short_digest(tokenizer.fingerprint)}, which the run is to use",
         )
-    newest = checkpoint.newest_checkpoint(run_dir)
-    if newest is not None:
-        # The folder of its tokenizer may be gone or changed; what was trained is in the checkpoint.
-        record = checkpoint.read_meta(newest)
+    # The folder of its tokenizer may be gone or changed; what was trained is in the checkpoint.
+    for step in reversed(checkpoint.steps_of(run_dir)):
+        newest = run_dir / checkpoint.FOLDER / str(step)
+        try:
+            record = checkpoint.read_meta(newest)
+        except DamagedCheckpointError:
+            continue  # the training loop says so, and goes back or refuses
         check_fingerprint(newest, record, tokenizer.fingerprint, where=run_dir)
+        break
 
 
 def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.Path, Tokenizer]]:
@@ -109,6 +115,7 @@ def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) ->
         if unfinished.exists():
             unfinished.rmtree()
     tokenizer.save(unfinished, config.model.max_length)
+    check_locks(folder)
     with disk_errors(folder):
         if folder.exists():
             folder.rmtree()

@@ -1,8 +1,7 @@
 """Models in their folders: load the parameters of a run, and save parameters as a new run."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,12 +12,13 @@ from jax.typing import DTypeLike
 
 from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from bertjax.errors import check, disk_errors
+from bertjax.errors import check
 from bertjax.model import functional
 from bertjax.model.functional import TASKS, Params
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
+from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.provenance.data_record import FINGERPRINT, check_fingerprint
 
@@ -156,40 +156,34 @@ def save_model(
     `meta`. Raises `UserError` if `run_dir` has files in it.
     """
     run_dir = epath.Path(run_dir)
+    with folder_written_whole(run_dir, "save_model", last=checkpoint.FOLDER) as part:
+        assert part is not None  # a folder is refused, whatever made it
+        write_model(part, config, params, tokenizer, facts)
+    return saved_checkpoint(run_dir)
+
+
+def saved_checkpoint(run_dir: epath.Path) -> epath.Path:
+    """Return the checkpoint's folder of a run that `save_model` has written."""
+    return checkpoint.find_checkpoint(run_dir / checkpoint.FOLDER / "0")[1]
+
+
+def write_model(
+    folder: epath.Path,
+    config: Config,
+    params: Any,
+    tokenizer: Tokenizer | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the files of `save_model` into an empty folder."""
     meta = {
         "config": to_dict(config),
         FINGERPRINT: tokenizer.fingerprint if tokenizer else None,
         **facts,
         "versions": checkpoint.versions(),
     }
-    with new_folder(run_dir):
-        run_config.write_run_config(run_dir, config)
-        if tokenizer is not None:
-            tokenizer.save(run_dir / TOKENIZER, model_max_length=config.model.max_length)
-        checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
-        checkpoints.save(0, {"step": 0, "params": params}, meta, heldout=None)
-        checkpoints.close()
-    return checkpoints.folder / "0"
-
-
-def check_new(folder: epath.Path) -> None:
-    """Raise `UserError` where `folder` has files in it, or cannot be read."""
-    with disk_errors(folder):
-        new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
-
-
-@contextmanager
-def new_folder(folder: epath.Path) -> Iterator[None]:
-    """Check that `folder` is new (`check_new`), then run the block, which writes the folder.
-
-    If the block fails the folder is removed, so that one can try again.
-    """
-    check_new(folder)
-    try:
-        yield
-    # An interrupt too must leave nothing behind.
-    except BaseException:
-        if folder.is_dir():
-            folder.rmtree()
-        raise
+    run_config.write_run_config(folder, config)
+    if tokenizer is not None:
+        tokenizer.save(folder / TOKENIZER, model_max_length=config.model.max_length)
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
+    checkpoints.save(0, {"step": 0, "params": params}, meta, heldout=None)
+    checkpoints.close()

@@ -1,17 +1,20 @@
 """`finetune` and `sweep` as a program calls them."""
 
 import contextlib
+import functools
 import json
 import random
 import shutil
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 import bertjax
 from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
 from bertjax.finetuning.sweep_grid import cells
+from bertjax.storage import LockError, folder_lock
 from tests.api.test_pretrain import put_obstacles, refuse_checkpoints, remove_obstacles
 from tests.tasks.tiny import has_good, write_splits
 from tests.tiny_library import write_library
@@ -38,6 +41,19 @@ def test_a_model_of_transformers_is_imported_into_the_run_and_nothing_is_printed
     assert (result.stopped, result.report.exists()) == (False, True)
     # Again it finds the imported model and the finished run.
     assert bertjax.finetune(config, "runs/imported") == result
+
+
+def test_a_second_run_or_sweep_in_one_folder_is_refused_and_touches_nothing(library):
+    config = bertjax.load_config("finetune.py")
+    folder = epath.Path(library) / "runs" / "shared"
+    grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3,), epochs=(1,), seeds=(0,))
+    with folder_lock(folder, "finetune"):
+        # Of an import that goes on; the next start removes what a kill left.
+        (folder / "init.part").mkdir()
+        for start in (bertjax.finetune, functools.partial(bertjax.sweep, grid=grid)):
+            with pytest.raises(LockError, match="shared: found bertjax finetune .process"):
+                start(config.replace(init_from="foreign"), folder)
+        assert sorted(path.name for path in folder.iterdir()) == [".bertjax-lock", "init.part"]
 
 
 @pytest.mark.slow
@@ -80,7 +96,9 @@ def test_a_sweep_that_failed_binds_neither_settings_nor_the_model_it_imported(li
         bertjax.sweep(config.replace(finetune={"label_smoothing": 0.1}), run, grid)
 
 
-def test_a_run_whose_metrics_cannot_be_written_has_the_same_result(library, caplog):
+def test_a_run_whose_metrics_cannot_be_written_has_the_same_result(
+    library, caplog, known_unfinished_names
+):
     config = bertjax.load_config("finetune.py")
     expected = bertjax.finetune(config, "runs/watched")
     run = library / "runs" / "unwatched"

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from etils import epath
@@ -14,6 +16,9 @@ import bertjax
 from bertjax.cli.main import main
 from bertjax.data.records.manifest import read_manifest
 from bertjax.errors import UserError
+from bertjax.storage import LockError, folder_lock
+from bertjax.storage.holder import Host, this_process
+from bertjax.training.logs.metrics_log import read_entries
 from tests.factory import RUN_FOLDER
 from tests.tiny_library import write_library
 
@@ -55,6 +60,73 @@ def test_a_mistake_leaves_no_run_behind(library):
     with pytest.raises(UserError, match="max_seq_length: found 32 in the shards, expected 16"):
         bertjax.train(config.replace(data={"max_seq_length": 16}), "runs/mistake")
     assert not (library / "runs" / "mistake").exists()
+
+
+def content_of(run):
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_second_start_is_refused_before_it_touches_what_the_first_writes(library):
+    run = library / "runs" / "shared"
+    save = run / "checkpoints" / "1.orbax-checkpoint-tmp"
+    with folder_lock(epath.Path(run), "train"):
+        # Of a save that goes on; the next start removes what a kill left.
+        save.mkdir(parents=True)
+        (save / "part").write_text("half")
+        before = content_of(run)
+        for _ in range(2):
+            with pytest.raises(LockError, match="found bertjax train .process .* at work on it"):
+                bertjax.train(bertjax.load_config("tiny.py"), run)
+        assert content_of(run) == before
+    bertjax.train(bertjax.load_config("tiny.py"), run)
+    assert not save.exists()
+    assert {path.name for path in run.iterdir()} == RUN_FOLDER
+
+
+@pytest.mark.parametrize("step", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_who_has_lost_the_run_to_another_ends_in_one_line_and_writes_no_more(library, step, caplog):
+    run = library / "runs" / f"lost{step}"
+    others = this_process("train", Host("elsewhere", "")).to_bytes()
+    content = {}
+
+    def progress(stage, done, total):
+        if done == step:
+            (run / ".bertjax-lock").write_bytes(others)
+            content.update(content_of(run))
+
+    config = bertjax.load_config("tiny.py")
+    config = config.replace(train={"log_every_steps": 1, "save_every_steps": 1})
+    with pytest.raises(LockError, match="found bertjax train .process .* on elsewhere"):
+        bertjax.train(config, run, progress=progress)
+    left = content_of(run)
+    assert set(left) == set(content)
+    # A save that had begun may have got further, and is no checkpoint.
+    changed = {path for path in left if left[path] != content[path]}
+    assert all("orbax-checkpoint-tmp" in str(path) for path in changed)
+    assert not [r for r in caplog.records if "cannot be written" in r.getMessage()]
+
+
+@pytest.mark.slow
+def test_of_two_starts_at_once_one_trains_and_the_other_ends_in_a_line(library):
+    command = [sys.executable, "-m", "bertjax.cli.main", "train", "tiny.py"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    for number in range(3):
+        run = library / "runs" / f"two{number}"
+        two = [
+            subprocess.Popen([*command, f"--run-dir={run}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, env=environment)
+            for _ in range(2)
+        ]  # fmt: skip
+        said = [process.communicate()[1] for process in two]
+        statuses = [process.returncode for process in two]
+        # The second may come when the first is done.
+        assert sorted(statuses) in ([0, 2], [0, 0]), said
+        for status, errors in zip(statuses, said, strict=True):
+            if status == 2:
+                assert re.fullmatch(r"bertjax: .*two\d: found bertjax train .*\n", errors), errors
+        rows = [(row["step"], row["split"]) for row in read_entries(epath.Path(run))]
+        assert rows == [(1, "train"), (2, "train"), (2, "validation")]
+        assert {path.name for path in run.iterdir()} == RUN_FOLDER
 
 
 def test_another_corpus_of_the_same_vocabulary_is_refused_whatever_is_deleted(library, tmp_path):
@@ -156,7 +228,9 @@ def remove_obstacles(run):
         (run / f"{name}.unfinished").rmdir()
 
 
-def test_a_run_of_which_nothing_but_checkpoints_can_be_written_is_trained(library, caplog):
+def test_a_run_of_which_nothing_but_checkpoints_can_be_written_is_trained(
+    library, caplog, known_unfinished_names
+):
     """It says so once a file, and the next start says what is missing and has the same metrics."""
     run, config = library / "runs" / "unwatched", bertjax.load_config("tiny.py")
     put_obstacles(run)

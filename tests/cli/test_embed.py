@@ -107,7 +107,7 @@ def test_mistakes_are_named_and_leave_no_file(model, text, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
-def started(folder, out):
+def started(folder, out, errors=None):
     script = "import sys; from bertjax.cli.embed import run; sys.exit(run(sys.argv[1:]))"
     command = [
         sys.executable,
@@ -121,7 +121,12 @@ def started(folder, out):
         "8",
     ]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env=dict(os.environ),
     )
 
 
@@ -131,14 +136,20 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     process = started(folder, out)
     process.stdin.write("the cat.\n" * 1200)  # two windows of 64 batches of 8, and more to come
     process.stdin.flush()
-    unfinished = tmp_path / "out.npy.unfinished"
-    until(lambda: unfinished.exists() and unfinished.stat().st_size > 1000, process=process)
+
+    def is_written():
+        return any(path.stat().st_size > 1000 for path in tmp_path.glob("out.npy.*unfinished"))
+
+    until(is_written, process=process)
     assert not out.exists()
+    second = started(folder, out, subprocess.PIPE).communicate("\n".join(LINES))
+    assert f"out.npy: found bertjax embed (process {process.pid} on " in second[1]
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not out.exists()
 
+    # The same command makes it, and removes what is left.
     printed = started(folder, out)
     answer = printed.communicate("\n".join(LINES))[0]
     assert "lines: 4" in answer

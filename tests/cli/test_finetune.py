@@ -453,7 +453,7 @@ def test_a_runs_folder_keeps_the_model_that_was_imported_into_it(foreign, texts,
     task = ["--finetune.tasks", f"good:classification={texts}", "--finetune.epochs", "1"]
     words = ["finetune", PAPER, *SHORT, *task, "--run-dir"]
     # What a kill left of an import is no obstacle.
-    (tmp_path / "run" / "init.part" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "init.bertjax-part" / "checkpoints").mkdir(parents=True)
     assert bertjax(capsys, *words, tmp_path / "run", "--init-from", foreign)[0] == 0
     assert [path.name for path in (tmp_path / "run").glob("init*")] == ["init"]
     status, _, errors = bertjax(capsys, *words, tmp_path / "run", "--init-from", again)

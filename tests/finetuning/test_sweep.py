@@ -15,6 +15,7 @@ from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
 from bertjax.finetuning.sweep import sweep
 from bertjax.finetuning.sweep_grid import Grid
+from bertjax.storage import LockError, folder_lock
 from tests.tasks.tiny import (
     TOKENIZER,
     config_of,
@@ -53,6 +54,16 @@ def config(tmp_path_factory):
         init_from=str(save_start(folder / "start")),
         finetune=options,
     )
+
+
+def test_a_cell_that_another_process_runs_ends_the_sweep_and_is_not_touched(config, tmp_path):
+    run = epath.Path(tmp_path) / "run"
+    with folder_lock(run / "cells" / GOOD[0], "finetune"):
+        before = content_of(run)
+        with pytest.raises(LockError, match=rf"{GOOD[0]}: found bertjax finetune .process \d+ on"):
+            sweep(config, GRID, run, TOKENIZER, ("pooler",))
+        assert content_of(run) == before
+    assert not run.exists()
 
 
 @pytest.fixture(scope="module")

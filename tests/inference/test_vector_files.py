@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import gzip
 
 import jax
@@ -121,17 +122,33 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path, model, name):
 
 def test_token_vectors_never_stand_beside_the_offsets_of_others(tmp_path, model, monkeypatch):
     path, _ = written(tmp_path, model, "out.npy", "tokens")
-    write = vector_files.write_whole
+    replace = vector_files._replace_offsets
 
     def cut_short(*args):
-        assert not path.exists()
-        write(*args)
+        # The old ones are there until all of the new ones is written.
+        assert np.load(path).shape[0] > 4
+        replace(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vector_files, "write_whole", cut_short)
+    monkeypatch.setattr(vector_files, "_replace_offsets", cut_short)
     with pytest.raises(KeyboardInterrupt):
         written(tmp_path, model, "out.npy", "tokens", texts=["cat"])
     assert [p.name for p in tmp_path.iterdir()] == ["out.offsets.npy"]
+
+
+def test_a_disk_that_is_full_at_the_offsets_leaves_the_old_vectors_with_theirs(
+    tmp_path, model, monkeypatch
+):
+    written(tmp_path, model, "out.npy", "tokens")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(array):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(vector_files, "_npy_bytes", full)
+    with pytest.raises(UserError, match=r"offsets\.npy: cannot be written \(No space left"):
+        written(tmp_path, model, "out.npy", "tokens", texts=["cat"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_numbers_that_float16_does_not_hold_are_refused(tmp_path, tokenizer):

@@ -7,6 +7,7 @@ import bertjax
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
+from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
 from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.factory import small_config
@@ -39,7 +40,7 @@ def test_each_format_is_written_with_the_tokenizer_beside_it(run, tmp_path, form
         pytest.importorskip("onnx")
     bertjax.export_model(run, tmp_path / "out", format)
     tokenizer = {"vocab.txt", "tokenizer.json", "tokenizer_config.json"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == files | tokenizer
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files | tokenizer | {RECORD}
 
 
 def test_what_cannot_be_exported_is_named(run, tmp_path):

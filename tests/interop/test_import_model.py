@@ -17,6 +17,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.import_model import is_external, read_external_model
+from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.trees import same
@@ -48,7 +49,9 @@ def test_out_and_in_again_parameters_and_ids_are_the_same(run, tmp_path, format)
     assert meta["imported"] == {"format": format, "source": str(tmp_path / "out"), "dropped": []}
     bertjax.export_model(imported.checkpoint, tmp_path / "again", format)
     for file in (tmp_path / "out").iterdir():
-        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+        # The record differs: it is of another source.
+        if file.name != RECORD:
+            assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 @pytest.mark.parametrize("format", ["huggingface", "tensorflow"])

@@ -8,11 +8,13 @@ from bertjax.interop.tensorflow_files import tensorflow_output
 tf = pytest.importorskip("tensorflow")
 
 
-def test_files_and_folders_are_copied_the_one_that_counts_last(tmp_path, monkeypatch):
+def test_files_and_folders_are_moved_the_one_that_counts_last(tmp_path, monkeypatch):
     written = []
-    original = tensorflow_files.written_whole
+    original = tensorflow_files._move
     monkeypatch.setattr(
-        tensorflow_files, "written_whole", lambda path: written.append(path.name) or original(path)
+        tensorflow_files,
+        "_move",
+        lambda file, target: written.append(target.name) or original(file, target),
     )
     with tensorflow_output(epath.Path(tmp_path / "out"), last="a.pb") as local:
         (local / "variables").mkdir()
@@ -23,6 +25,7 @@ def test_files_and_folders_are_copied_the_one_that_counts_last(tmp_path, monkeyp
     assert written[-1] == "a.pb"
     for name in ("a.pb", "b.txt", "variables/c.index"):
         assert (tmp_path / "out" / name).read_text() == name
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def write_half(folder):
@@ -31,7 +34,7 @@ def write_half(folder):
         raise tf.errors.ResourceExhaustedError(None, None, "no\n space")
 
 
-def test_an_error_of_tensorflow_names_the_folder_and_nothing_is_copied(tmp_path):
+def test_an_error_of_tensorflow_names_the_folder_and_nothing_is_moved(tmp_path):
     with pytest.raises(UserError, match=r"out: cannot be written \(no space\)"):
         write_half(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())

@@ -77,7 +77,11 @@ def test_hosts_and_chips_are_those_of_the_topology(job, container):
 
 def test_the_processes_find_each_other(container):
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert environment == {"BERTJAX_DISTRIBUTED": "1", "JAX_COORDINATOR_PORT": "8476"}
+    assert environment == {
+        "BERTJAX_DISTRIBUTED": "1",
+        "JAX_COORDINATOR_PORT": "8476",
+        "BERTJAX_LOCK_SECONDS": "120",
+    }
     assert [port["containerPort"] for port in container["ports"]] == [8476]
 
 

@@ -184,3 +184,24 @@ def test_a_mistake_on_one_host_ends_all_with_status_2(folder):
     assert "process 0 of 2: ends because process 1 of 2 failed: seed: found 1" in last_line(
         jobs[0], 0
     )
+    # It ends without Python's exit handlers, and the next start may be on another host.
+    assert not (folder / "odd" / ".bertjax-lock").exists()
+
+
+@pytest.mark.slow
+def test_of_two_jobs_on_one_run_the_second_ends_with_status_2_and_the_first_goes_on(folder):
+    run = folder / "shared"
+    first = train(folder, run, 2, wait=False)
+    until_step(run, 1, first)
+    second, statuses = train(folder, run, 2)
+    assert statuses == [2, 2], [second.said(0), second.said(1)]
+    refusal = r"shared: found bertjax train \(process \d+ on .*\) at work on it, expected no other"
+    assert re.fullmatch(rf"bertjax: process 0 of 2: .*{refusal}.*", last_line(second, 0))
+    assert re.fullmatch(
+        rf"bertjax: process 1 of 2: ends because process 0 of 2 failed: .*{refusal}.*",
+        last_line(second, 1),
+    )
+    assert first.wait() == [0, 0], [first.said(0), first.said(1)]
+    rows = read_entries(epath.Path(run))
+    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, STEPS + 1))
+    assert {path.name for path in run.iterdir()} == RUN_FOLDER

@@ -7,6 +7,7 @@ The driver is one process of a run without TensorFlow; the command line itself i
 
 import json
 import re
+import shutil
 import time
 from functools import partial
 
@@ -26,6 +27,7 @@ from bertjax.training.step import abstract_state
 from tests.factory import small_config
 from tests.multihost.driver import batches, heldout
 from tests.multihost.processes import start
+from tests.training.checkpoints import put_other_numbers
 from tests.waiting import LIMIT_SECONDS
 
 # One device a process: with two, sums over processes were once seen to differ in their last bit.
@@ -278,3 +280,29 @@ def test_no_process_holds_the_whole_state_while_it_is_restored(tmp_path):
     for figures in grown["restore"]:
         assert figures["part"] < 0.26 * figures["whole"]
         assert figures["grown"] < 0.6 * figures["whole"], figures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{"data": 1, "fsdp": 2}, {"data": 2}])
+def test_two_processes_go_back_from_a_damaged_checkpoint_and_end_where_they_had_ended(
+    undisturbed, tmp_path, mesh
+):
+    """Each has half of every array, or the whole of it."""
+    shutil.copytree(undisturbed[0] / "run", tmp_path / "run")
+    expected = state_of(tmp_path, 12)
+    put_other_numbers(tmp_path / "run", 12, "params/pooler/kernel")
+    changes = CHANGES | {"mesh": mesh}
+    refusing = changes | {"train": CHANGES["train"] | {"damaged_checkpoint": "refuse"}}
+    job, statuses = run(tmp_path, "refused", changes=refusing)
+    assert statuses == [2, 2], job.said(0) + job.said(1)
+    for index in range(2):
+        assert "checkpoints/12: found other values in params/pooler/kernel" in last_line(job, index)
+    job, statuses = run(tmp_path, "back", changes=changes)
+    assert statuses == [0, 0], job.said(0) + job.said(1)
+    assert "12.damaged, and the run goes on from step 8" in job.said(0)
+    assert "damaged" not in job.said(1)
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"4", "8", "12", "12.damaged"}
+    if mesh == CHANGES["mesh"]:
+        assert identical(state_of(tmp_path, 12), expected)
+    assert alike(figures(tmp_path), figures(undisturbed[0]), 1e-5)

@@ -75,6 +75,7 @@ def test_alone_nothing_is_started_and_the_signal_decides():
     assert (hosts.is_multiprocess(), hosts.is_first()) == (False, True)
     assert [hosts.should_stop_after(3, signalled) for signalled in (False, True)] == [False, True]
     assert hosts.from_first("x") == "x"
+    assert hosts.to_first("x") == ["x"]
     assert [hosts.agree(value) for value in (False, True)] == [False, True]
 
 

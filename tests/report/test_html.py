@@ -135,7 +135,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full to stand for a full disk")
-def test_a_full_disk_is_told_in_a_line_and_the_old_report_stays(tmp_path):
+def test_a_full_disk_is_told_in_a_line_and_the_old_report_stays(tmp_path, known_unfinished_names):
     run = run_of(tmp_path, 3)
     before = write_report(run).read_text()
     os.symlink("/dev/full", run / "report.html.unfinished")

@@ -31,6 +31,7 @@ from bertjax.storage import (
     written_whole,
 )
 from tests.data.corpus.formats.test_archives import write as write_archive
+from tests.data.preparation.test_runners import twice_in_threads
 from tests.data.records.test_foreign_records import foreign
 from tests.factory import random_batch
 from tests.interrupted_prepare import start
@@ -192,6 +193,13 @@ def expected(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bucket_gives_the_same_bytes_as_a_folder(bucket, expected, workers):
     prepare(config_of(write_corpus(bucket / "corpus"), workers=workers), bucket / "out")
+    assert files_of(bucket / "out") == expected
+
+
+@pytest.mark.slow
+def test_each_task_run_twice_at_once_in_a_bucket_gives_the_same_bytes(bucket, expected):
+    config = config_of(write_corpus(bucket / "corpus"))
+    prepare(config, bucket / "out", runner=twice_in_threads())
     assert files_of(bucket / "out") == expected
 
 

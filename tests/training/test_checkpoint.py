@@ -12,21 +12,11 @@ from etils import epath
 
 from bertjax.config import MeshConfig, to_dict
 from bertjax.errors import UserError
-from bertjax.parallel.mesh import make_mesh
+from bertjax.storage import LockError
+from bertjax.storage.guards import guarded
 from bertjax.training import checkpoint
-from bertjax.training.step import init_state, state_shardings
 from tests.factory import small_config
-
-
-def fresh_state(config):
-    count = config.mesh.data * config.mesh.fsdp
-    mesh = make_mesh(config.mesh, jax.devices()[:count])
-    layouts = state_shardings(config, mesh)
-    state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
-    target = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, layouts
-    )
-    return state, target
+from tests.training.checkpoints import fresh_state, same, saved
 
 
 @pytest.fixture
@@ -34,30 +24,8 @@ def run(tmp_path):
     return epath.Path(tmp_path) / "run"
 
 
-def saved(run, rows, keep=2, config=None):
-    """Checkpoints at the steps of `rows`, with their held-out losses."""
-    config = config or small_config()
-    state, target = fresh_state(config)
-    checkpoints = checkpoint.Checkpoints(run, keep)
-    meta = {"config": to_dict(config)}
-    for step, loss in rows:
-        checkpoints.save(
-            step,
-            state._replace(step=np.int32(step)),
-            meta,
-            None if loss is None else {"mlm_loss": loss},
-        )
-    checkpoints.close()
-    return state, target
-
-
 def steps(run):
     return sorted(int(p.name) for p in (run / "checkpoints").iterdir() if p.name.isdigit())
-
-
-def same(a, b):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert np.array_equal(x, y)
 
 
 def test_the_last_ones_and_the_best_are_kept_also_over_a_restart(run):
@@ -177,6 +145,47 @@ def test_a_save_that_is_refused_leaves_no_thread_that_waits(run):
     for thread in threads:
         thread.join(timeout=5)
     assert not [thread for thread in threads if thread.is_alive() and not thread.daemon]
+
+
+class LockThatIsLost:
+    """A lock that is held for a number of checks, and another process's then."""
+
+    def __init__(self, checks):
+        self.left = checks
+
+    @property
+    def lost(self):
+        return self.left <= 0
+
+    def check(self):
+        self.left -= 1
+        if self.left < 0:
+            raise LockError("run: found another at work on it")
+
+
+def test_a_save_begun_under_a_lock_gets_no_name_when_the_lock_is_lost_meanwhile(run):
+    # One check when the save begins, one when it is written.
+    with (
+        guarded(run, LockThatIsLost(1)),
+        pytest.raises(LockError, match="^run: found another at work on it$"),
+    ):
+        saved(run, [(1, 1.0)])
+    assert steps(run) == []
+    with guarded(run, LockThatIsLost(2)):
+        saved(run, [(1, 1.0)])
+    assert steps(run) == [1]
+
+
+def test_an_update_asks_whether_the_lock_is_known_to_be_lost(run):
+    lock = LockThatIsLost(1)
+    with guarded(run, lock):
+        checkpoints = checkpoint.Checkpoints(run, 2)
+        checkpoints.check()
+        assert lock.left == 1
+        lock.left = 0
+        with pytest.raises(LockError):
+            checkpoints.check()
+        checkpoints.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -12,6 +12,7 @@ from bertjax.errors import UserError
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import imported_from, load_model, save_model
 from tests.factory import SMALL_MODEL, small_config
+from tests.storage.test_outputs import content_of
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog"]
 
@@ -129,3 +130,16 @@ def test_what_a_checkpoint_is_made_of_stands_in_its_meta(tmp_path, tokenizer):
     assert meta["source"] == "x"
     assert meta["tokenizer_fingerprint"] == tokenizer.fingerprint
     assert meta["versions"] == checkpoint.versions()
+
+
+@pytest.mark.slow
+def test_a_model_saved_in_a_bucket_is_whole_and_loads_where_it_is_copied_to(bucket, tmp_path):
+    config = small_config()
+    params = bertjax.init(config.model, jax.random.key(0))
+    saved = save_model(bucket / "run", config, params, None, {})
+    assert saved == bucket / "run" / "checkpoints" / "0"
+    for name, content in content_of(bucket / "run").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    loaded = load_model(tmp_path).params
+    assert all(map(np.array_equal, jax.tree.leaves(loaded), jax.tree.leaves(params)))

@@ -23,6 +23,7 @@ from bertjax.data.preparation.inputs.packing import Placement
 from bertjax.data.preparation.inputs.sequence_layout import lay_out_rows
 from bertjax.data.preparation.shard_assignment import Shard
 from bertjax.data.preparation.tokenize_corpus import load
+from bertjax.data.preparation.unit_files import check_size, size_of
 from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
@@ -102,6 +103,13 @@ def read_report(folder: str, shard: Shard) -> ShardReport:
     return ShardReport(info, record(DocumentCounts, values, str(path)))
 
 
+def read_whole(folder: str, shard: Shard) -> ShardReport:
+    """Read the report of a shard that is there as it says; raise `UserError` if it is not."""
+    report = read_report(folder, shard)
+    check_size(epath.Path(folder) / shard.file, report.info.bytes)
+    return report
+
+
 def build(config: Config, corpus: TokenizedCorpus, shard: Shard) -> None:
     """Write the shard and then its report, unless both exist.
 
@@ -111,7 +119,7 @@ def build(config: Config, corpus: TokenizedCorpus, shard: Shard) -> None:
     target, report = epath.Path(folder) / shard.file, report_path(folder, shard)
     # If the process was killed between the two writes, there is a shard without a report. Then the
     # shard is made again.
-    if report.exists() and target.exists():
+    if report.exists() and size_of(target) == read_report(folder, shard).info.bytes:
         return
     tokenizer = load(folder)
     counts = DocumentCounts()

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,11 @@ from bertjax.config import Config, to_dict
 from bertjax.data.preparation import snapshots
 from bertjax.data.preparation.splits import count
 from bertjax.data.preparation.tokenize_corpus import TOKENIZER
-from bertjax.data.records.manifest import WORK
+from bertjax.data.records.manifest import WORK, Manifest, read_manifest
+from bertjax.data.records.shard_files import check_exists
 from bertjax.data.tokenizers.tokenizer import is_opened_from
 from bertjax.errors import MismatchError, UserError, check, disk_errors
-from bertjax.storage import read_json, write_whole
+from bertjax.storage import check_locks, is_lock, read_json, write_whole
 
 log = logging.getLogger("bertjax")
 
@@ -55,6 +56,22 @@ def settings_of(config: Config) -> dict[str, Any]:
     return {"seed": config.seed, "tokenizer": to_dict(config.tokenizer), "data": data}
 
 
+def read_finished(config: Config, folder: epath.Path, inputs: Mapping[str, Any]) -> Manifest | None:
+    """Return the manifest of a finished folder, None for another.
+
+    Raises `UserError` where it was made from other settings, sources or another vocabulary, or
+    lacks a shard.
+    """
+    finished = read_manifest(folder)
+    if finished is not None:
+        made_from = {"settings": finished.settings, "sources": finished.sources}
+        check_same_inputs(folder, made_from, inputs)
+        check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
+        for shard in finished.shards:
+            check_exists(folder / shard.name, shard)
+    return finished
+
+
 def claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
     """Reserve the folder for a preparation with these inputs: its `settings` and `sources`.
 
@@ -79,8 +96,9 @@ def claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
             _remove_results(folder, path)
         else:
             # If the process is killed between the two steps below, an empty .work is left. So .work
-            # does not count as another file.
-            has_other_files = folder.exists() and any(p.name != WORK for p in folder.iterdir())
+            # does not count as another file, nor does the lock.
+            present = list(folder.iterdir()) if folder.exists() else []
+            has_other_files = any(path.name != WORK and not is_lock(path) for path in present)
             check(
                 not has_other_files,
                 where=str(folder),
@@ -100,6 +118,7 @@ def released_if_refused(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except UserError:
+        check_locks(folder)
         plan = folder / WORK / "plan.json"
         no_results = {plan.name, count.FOLDER, snapshots.FOLDER}
         results = {path.name for path in plan.parent.iterdir()} - no_results
@@ -123,6 +142,7 @@ def discarded_if_refused(
     try:
         yield
     except refusal:
+        check_locks(folder)
         plan = folder / WORK / "plan.json"
         _remove_results(folder, plan)
         # Last: until then what is left is found to be of this preparation.
@@ -147,7 +167,9 @@ def _remove_results(folder: epath.Path, plan: epath.Path) -> None:
             path.unlink()
 
 
-def check_same_inputs(folder: epath.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same_inputs(
+    folder: epath.Path, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
     """Raise `UserError` unless all settings and sources are as before.
 
     Settings that an earlier version did not have count as their defaults.
@@ -166,7 +188,7 @@ def _with_defaults(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[s
 
 
 def _check_same(
-    folder: epath.Path, before: dict[str, Any], now: dict[str, Any], prefix: str = ""
+    folder: epath.Path, before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> None:
     """Raise `UserError` unless all values are as before.
 

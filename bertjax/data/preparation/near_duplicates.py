@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.preparation.documents import DIGEST_BYTES, Documents, offsets_of
+from bertjax.data.preparation.unit_files import SIGNATURES
 from bertjax.data.ragged import ranges
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import UserError
@@ -99,7 +100,7 @@ def read_dropped(work: epath.Path) -> np.ndarray:
 def _open_all(work: epath.Path, work_units: Sequence[str]) -> list[Signatures]:
     signatures = []
     for name in work_units:
-        for path in sorted((work / name).glob("signatures-*"), key=os.fspath):
+        for path in sorted((work / name).glob(SIGNATURES), key=os.fspath):
             signatures.append(_open(path))
     return signatures
 

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
-from etils import epath
 
 from bertjax.config import Config
 from bertjax.data.corpus import cleaning, sentences
@@ -14,20 +13,18 @@ from bertjax.data.corpus.work_units import NULL_DOCUMENTS
 from bertjax.data.preparation import text_losses, tokenize_corpus
 from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.snapshots import Snapshot
-from bertjax.data.preparation.tokenize_corpus import DONE, SCRIPTS
-from bertjax.data.records.manifest import SPLITS, WORK, Manifest
+from bertjax.data.preparation.tokenize_corpus import SCRIPTS
+from bertjax.data.records.manifest import SPLITS, Manifest
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
-from bertjax.json_values import value_of
-from bertjax.storage import read_json
 
 
 class Outcome(NamedTuple):
     """What the stages of a preparation report."""
 
     read: Counter[str]
-    """Counts of all tokenized work units, added up (`read_counts`)."""
+    """Counts of all tokenized work units, added up (`unit_files.read_counts`)."""
     shards: Sequence[ShardReport]
     moved: Mapping[str, int]
     """Documents moved to a split that the hash left with too few, by its name."""
@@ -136,12 +133,3 @@ def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:
         }
         scripts[split] = dict(sorted(in_split.items(), key=lambda item: (-item[1], item[0])))
     return scripts
-
-
-def read_counts(folder: str, unit_names: Sequence[str]) -> Counter[str]:
-    """Return the counts of all tokenized work units of a preparation, added up."""
-    read: Counter[str] = Counter()
-    for name in unit_names:
-        done = epath.Path(folder) / WORK / name / DONE
-        read.update(value_of(dict[str, int], read_json(done), str(done)))
-    return read

@@ -7,12 +7,14 @@ the files or the number of workers. Finished work is kept: if preparation was in
 started again, it makes only what is missing.
 """
 
+import contextlib
 import dataclasses
 import os
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from etils import epath
 
@@ -28,16 +30,16 @@ from bertjax.data.preparation import (
     vocabulary_sample,
 )
 from bertjax.data.preparation.claim import (
-    check_same_inputs,
     check_same_vocabulary,
     claim,
     discarded_if_refused,
+    read_finished,
     released_if_refused,
     settings_of,
 )
 from bertjax.data.preparation.inputs.document_pool import TokenizedCorpus, forget_pool
 from bertjax.data.preparation.inputs.pair_survey import config_of_split
-from bertjax.data.preparation.outcome import Outcome, make_manifest, read_counts
+from bertjax.data.preparation.outcome import Outcome, make_manifest
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
 from bertjax.data.preparation.splits.bound import choose_bound
@@ -47,10 +49,10 @@ from bertjax.data.preparation.tokenize_corpus import (
     load,
     tokenize_unit,
 )
+from bertjax.data.preparation.unit_files import read_counts, remove_unfinished_units
 from bertjax.data.records import tfds_metadata
-from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest, write_manifest
+from bertjax.data.records.manifest import SPLITS, WORK, Manifest, write_manifest
 from bertjax.data.records.record_format import MAX_IDS, MAX_POSITIONS
-from bertjax.data.records.shard_files import check_exists
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
@@ -61,6 +63,7 @@ from bertjax.data.tokenizers.tokenizer import (
 from bertjax.errors import UserError, check, require_package
 from bertjax.given_files import place_of
 from bertjax.progress import Progress, silent
+from bertjax.storage import FolderLock, LockError, check_locks, folder_lock, remove_unfinished
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class _Preparation:
     plan: Plan
     run: RunStage
     progress: Progress
+    token: str
+    """That of the folder's lock."""
     moved: dict[str, int] = dataclasses.field(default_factory=dict)
     """Documents moved to a split that the hash left with too few, by its name."""
 
@@ -88,8 +93,9 @@ class _Preparation:
 
     def run_stage(self, stage: str, items: Sequence[WorkItem]) -> None:
         """Run the items, and return when all are done."""
+        locked = [item._replace(folder=self.folder_path, token=self.token) for item in items]
         with discarded_if_refused(self.folder):
-            self.run(stage, items, self.progress)
+            self.run(stage, locked, self.progress)
 
 
 def prepare(
@@ -103,7 +109,7 @@ def prepare(
 
     `runner` runs the work; the default is `config.data.workers` processes on this machine. A
     finished folder is not changed. Raises `UserError` if the corpus cannot be read, if the folder
-    holds another preparation, or if files cannot be written.
+    holds another preparation, if another process is preparing it, or if files cannot be written.
     """
     folder = place_of(output_dir)
     sources = corpus.find_sources(config.data)
@@ -111,14 +117,9 @@ def prepare(
         "settings": settings_of(config),
         "sources": {source.name: corpus.fingerprint(source) for source in sources},
     }
-    finished = read_manifest(folder)
+    finished = read_finished(config, folder, inputs)
     if finished is not None:
-        made_from = {"settings": finished.settings, "sources": finished.sources}
-        check_same_inputs(folder, made_from, inputs)
-        check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
-        for shard in finished.shards:
-            check_exists(folder / shard.name, shard)
-        _remove(folder / WORK)  # still there if the process was killed after the last step
+        _remove_work(folder)
         return finished
     check(
         config.data.max_seq_length <= MAX_POSITIONS,
@@ -128,6 +129,34 @@ def prepare(
     )
     # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
+    with folder_lock(folder, "prepare") as lock:
+        # Another process may have finished it since.
+        finished = read_finished(config, folder, inputs)
+        if finished is None:
+            finished = _prepare(config, folder, sources, inputs, lock, progress, runner)
+    return finished
+
+
+def _remove_work(folder: epath.Path) -> None:
+    """Remove what a finished folder still has if the process was killed after the last step."""
+    # Another process that has the lock does it.
+    if (folder / WORK).exists():
+        with contextlib.suppress(LockError), folder_lock(folder, "prepare"):
+            _remove(folder / WORK)
+
+
+def _prepare(
+    config: Config,
+    folder: epath.Path,
+    sources: Sequence[corpus.Source],
+    inputs: dict[str, Any],
+    lock: FolderLock,
+    progress: Progress,
+    runner: Runner | None,
+) -> Manifest:
+    """Do the work of `prepare`, of which this process has the folder's lock."""
+    if (folder / WORK).exists():
+        remove_unfinished(folder)
     claim(folder, inputs)
     # This process may have prepared another corpus in a folder of the same name.
     load.cache_clear()
@@ -140,13 +169,15 @@ def prepare(
 
     # `cpu_count` is None where the system does not tell it.
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
-        preparation = _with_bound(_Preparation(config, folder, work_units, plan, run, progress))
+        preparation = _with_bound(
+            _Preparation(config, folder, work_units, plan, run, progress, lock.token)
+        )
         tokenizer = _make_tokenizer(preparation)
         read = _tokenize(preparation)
         configs = _make_shards(preparation, read[TOKENS])
 
     reports = [
-        build_shard.read_report(preparation.folder_path, shard)
+        build_shard.read_whole(preparation.folder_path, shard)
         for shard in preparation.plan.shards()
     ]
     outcome = Outcome(read, reports, preparation.moved, taken)
@@ -227,6 +258,7 @@ def _tokenize(preparation: _Preparation) -> Counter[str]:
         WorkItem(tokenize_unit, (config, folder, plan, work_unit))
         for work_unit in preparation.work_units
     ]
+    remove_unfinished_units(preparation.folder, preparation.unit_names)
     preparation.run_stage("tokenize", items)
     read = read_counts(folder, preparation.unit_names)
     with discarded_if_refused(preparation.folder):
@@ -277,5 +309,6 @@ def _text_bytes(work_units: Sequence[WorkUnit]) -> int:
 
 
 def _remove(folder: epath.Path) -> None:
+    check_locks(folder)
     if folder.exists():
         folder.rmtree()

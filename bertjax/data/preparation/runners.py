@@ -13,8 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from etils import epath
+
 from bertjax.errors import UserError
 from bertjax.progress import Progress
+from bertjax.storage import working_under
 
 
 class WorkItem(NamedTuple):
@@ -22,10 +25,22 @@ class WorkItem(NamedTuple):
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
+    folder: str = ""
+    token: str = ""
+    """The folder that is written, and its lock of the process that asks for the work; or empty."""
 
     def run(self) -> None:
-        """Call the function; its result is dropped."""
-        self.function(*self.arguments)
+        """Call the function; its result is dropped.
+
+        A worker may outlive the process that started it, and be there twice: runners repeat work.
+        So every function writes files that have the same bytes each time, each by `written_whole`,
+        removes none that another may have written, and gives them names only under the lock.
+        """
+        if not self.token:
+            self.function(*self.arguments)
+            return
+        with working_under(epath.Path(self.folder), self.token):
+            self.function(*self.arguments)
 
 
 RunStage = Callable[[str, Sequence[WorkItem], Progress], None]

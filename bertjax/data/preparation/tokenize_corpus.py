@@ -5,7 +5,6 @@ several consecutive ranges are gathered by reading one stretch of each part.
 """
 
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,16 +22,15 @@ from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation.chinese_words import mark_words
 from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.shard_assignment import Plan
+from bertjax.data.preparation.unit_files import PARTS, is_whole, write_done
 from bertjax.data.records.manifest import WORK
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import disk_errors
-from bertjax.storage import read_span, write_whole, written_whole
+from bertjax.storage import read_span, written_whole
 
 TOKENIZER = "tokenizer"
-DONE = "done.json"
-"""File of a tokenized work unit, written last: the counts of what was read and cleaned."""
 TOKENS = "tokens"
-"""The count in `DONE` of all tokens, those of duplicates included."""
+"""The count in `done.json` of all tokens, those of duplicates included."""
 COUNTED = ("characters", "visible_characters", "unknown_characters", "stripped_characters")
 """Names of the counts of tokenization.
 
@@ -40,7 +38,7 @@ In this order: characters in sentences, those that are no spaces, and of these: 
 unknown token, characters that lose a mark (`losses.Losses`).
 """
 SCRIPTS = "characters/{}/{}"
-"""Name in `DONE` of the number of characters of a split in a script."""
+"""Name in `done.json` of the number of characters of a split in a script."""
 BATCH_CHARACTERS = 1 << 18
 """Number of characters that are tokenized together."""
 PART_TOKENS = 8_000_000  # a part takes 32 MB of memory, and the same again while it is sorted
@@ -51,30 +49,22 @@ def tokenize_unit(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) 
     """Write `.work/NAME/` with the documents of a work unit as ids, if that is not done.
 
     It holds parts, each a file of blocks by range, and last `done.json` with the counts. Raises
-    `UserError` for text that cannot be read or a disk that refuses; nothing is left then.
+    `UserError` for text that cannot be read or a disk that refuses.
     """
     out = epath.Path(folder) / WORK / work_unit.name
     # That is why a pool of processes, Beam and a restart after a kill are the same thing.
-    if (out / DONE).exists():
+    if is_whole(out):
         return
-    # Without its last file it is what a kill left, and parts may be missing.
-    if out.exists():
-        out.rmtree()
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
-    try:
-        with disk_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        batches = _tokenized(work_unit, config, load(folder), plan, counts)
-        for number, documents in enumerate(_parts(batches)):
-            counts[TOKENS] += len(documents.tokens)
-            _write_part(out / f"part-{number:05d}", documents, plan)
-            if config.data.near_duplicate_threshold:
-                near_duplicates.write_signatures(out / f"signatures-{number:05d}", documents)
-        write_whole(out / DONE, json.dumps(counts).encode())
-    except BaseException:
-        if out.exists():
-            out.rmtree()  # of no use unfinished, and the disk may be full
-        raise
+    batches = _tokenized(work_unit, config, load(folder), plan, counts)
+    for number, documents in enumerate(_parts(batches)):
+        counts[TOKENS] += len(documents.tokens)
+        _write_part(out / f"part-{number:05d}", documents, plan)
+        if config.data.near_duplicate_threshold:
+            near_duplicates.write_signatures(out / f"signatures-{number:05d}", documents)
+    write_done(out, counts)
 
 
 def parts_of(work: epath.Path, work_units: Sequence[str]) -> list[epath.Path]:
@@ -82,7 +72,7 @@ def parts_of(work: epath.Path, work_units: Sequence[str]) -> list[epath.Path]:
     parts: list[epath.Path] = []
     for name in work_units:
         # Sorted, because `glob` gives files in any order; sorted paths are in order of the numbers.
-        parts += sorted((work / name).glob("part-*"), key=os.fspath)
+        parts += sorted((work / name).glob(PARTS), key=os.fspath)
     return parts
 
 

@@ -15,7 +15,13 @@ from bertjax.interop.extend.word_vector_files import VectorFormat
 from bertjax.interop.extend.word_vectors import read_word_vectors
 from bertjax.model.functional import Params
 from bertjax.progress import Progress, silent
-from bertjax.training.saved_model import TOKENIZER, check_new, load_model, save_model
+from bertjax.storage import version_of
+from bertjax.storage.output_record import request_digest
+from bertjax.storage.outputs import folder_written_whole
+from bertjax.training import checkpoint
+from bertjax.training.saved_model import TOKENIZER, load_model, saved_checkpoint, write_model
+
+CHANGES = "grown"  # field of the checkpoint's `meta` with a line of text for each change
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,36 @@ def grow_model(
 
     Positions change first, then the vocabulary, then word vectors. The new run keeps the tokenizer.
     The old run needs one only if words or vectors are asked for. Raises `UserError` for an option
-    that does not suit the model, for a file that cannot be read, and if `run_dir` has files in it;
-    in these cases nothing is written.
+    that does not suit the model, for a file that cannot be read, and if `run_dir` has other files
+    than this call would write; in these cases nothing is written.
     """
-    check_new(place_of(run_dir))
-    source = load_model(path)
+    run_dir = place_of(run_dir)
+    _, found = checkpoint.find_checkpoint(path)
+    files = {name: _version(name) for name in (options.new_tokens, options.word_vectors) if name}
+    request = request_digest(
+        "grow",
+        source=[found, version_of(found / "meta" / "metadata")],
+        options=dataclasses.asdict(options),
+        files=files,
+    )
+    with folder_written_whole(run_dir, "grow", request, last=checkpoint.FOLDER) as part:
+        if part is not None:
+            _write_grown(found, part, options, progress)
+    grown = saved_checkpoint(run_dir)
+    return Grown(grown, found, list(checkpoint.read_meta(grown)[CHANGES]))
+
+
+def _version(name: str) -> str:
+    """Return what tells whether a file is still the same; nothing if it is not there."""
+    path = epath.Path(name)
+    return version_of(path) if path.exists() else ""
+
+
+def _write_grown(
+    found: epath.Path, part: epath.Path, options: GrowOptions, progress: Progress
+) -> None:
+    """Write the run that is made from the checkpoint `found` into the empty folder `part`."""
+    source = load_model(found)
     folder = source.run_dir / TOKENIZER
     # Without a tokenizer `source.tokenizer` is an error, but such a run can still grow in length.
     needs_tokenizer = bool(options.new_tokens or options.word_vectors)
@@ -85,9 +116,8 @@ def grow_model(
     # After the vocabulary, because the file may have vectors of the new words too.
     if options.word_vectors:
         model = _with_vectors(model, options, changes, progress)
-    facts = {"grown_from": str(source.checkpoint), "grown": changes}
-    checkpoint = save_model(run_dir, model.config, model.params, model.tokenizer, facts)
-    return Grown(checkpoint, source.checkpoint, changes)
+    facts = {"grown_from": str(source.checkpoint), CHANGES: changes}
+    write_model(part, model.config, model.params, model.tokenizer, facts)
 
 
 def _with_positions(model: _Model, options: GrowOptions, changes: list[str]) -> _Model:

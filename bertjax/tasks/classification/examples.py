@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -11,12 +11,11 @@ from etils import epath
 
 from bertjax.errors import UserError, check
 from bertjax.tasks.classification.glue import GlueTask
-from bertjax.tasks.classification.label_columns import LabelColumns
+from bertjax.tasks.classification.label_columns import LabelColumn, LabelColumns
 from bertjax.tasks.classification.label_lists import ListedClasses
-from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
+from bertjax.tasks.classification.labels import LabelType, label_parser
 from bertjax.tasks.classification.list_texts import Listed
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.files.header_lines import check_no_header
 from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import PYTHON_DOCS, DataLocation, read_rows
 
@@ -71,17 +70,18 @@ def read_examples(
     if task is not None:
         location = _with_task_columns(location, task)
         broken_lines = Counter() if task.broken_lines else None
-    table_rows = read_rows(location, split, broken_lines)
+    label_names = () if label_columns else _label_names(task, label_column)
+    table_rows = read_rows(location, split, broken_lines, label_names)
     # There is one: `read_rows` raises where a split has no row.
     first = next(table_rows)
     texts = _text_columns(first, task, text_columns)
     parser = label_parser(task, label_type, label_separator)
-    labels: _LabelColumn | LabelColumns
+    labels: LabelColumn | LabelColumns
     if label_columns:
         labels = LabelColumns(tuple(label_columns), required=not unlabelled)
     else:
         column = _label_column(first, task, label_column, unlabelled)
-        labels = _LabelColumn(column, parser, not unlabelled, texts)
+        labels = LabelColumn(column, parser, not unlabelled, texts)
     several_files = not location.is_tfds and len(location.files.get(split, ())) > 1
     is_list = task is None and label_type == "classes" and not label_columns
     lists = ListedClasses() if is_list else None
@@ -102,6 +102,7 @@ def read_examples(
         else:
             key = lists.add(label, row) if isinstance(label, Listed) else None
             listed_examples.append((identifier, values[0], pair, key))
+    labels.check_no_header()
     if lists is not None:
         examples = _with_classes(listed_examples, lists, unlabelled)
         left_out += len(listed_examples) - len(examples)
@@ -201,14 +202,16 @@ def text_columns_of(
         return ()
 
 
+def _label_names(task: GlueTask | None, given: str) -> tuple[str, ...]:
+    """Return the names that the column of the labels may have."""
+    if given:
+        return (given,)
+    return ("label",) if task is None else (task.label_column, "label")
+
+
 def _label_column(row: TableRow, task: GlueTask | None, given: str, unlabelled: bool) -> str:
     """Return the column of the labels; empty if there is none and `unlabelled` is true."""
-    if given:
-        options: tuple[str, ...] = (given,)
-    elif task is None:
-        options = ("label",)
-    else:
-        options = (task.label_column, "label")
+    options = _label_names(task, given)
     for option in options:
         # A name that the user gives is meant as it is.
         column = option if given else _as_written(row, option)
@@ -252,38 +255,3 @@ def _identifier(row: TableRow, number: int, several_files: bool) -> str:
         file = epath.Path(row.file).name.partition(".")[0]
         return f"{file}:{identifier}"
     return identifier
-
-
-@dataclass
-class _LabelColumn:
-    """The column of a table with the labels."""
-
-    column: str
-    """Name of the column; empty if the table has no labels."""
-    parse: LabelParser
-    required: bool
-    """True if each table row must have the column."""
-    texts: Sequence[str]
-    """The columns of the texts."""
-    classes: tuple[str, ...] = ()
-    """Empty: the column does not say which classes there are."""
-    _parsed: dict[str, Any] = field(default_factory=dict)
-    """Labels by their text: 400,000 examples have few different labels and share these objects."""
-
-    def label_of(self, row: TableRow) -> Any:
-        """Return the label of a table row; None if the row has no label."""
-        if row.number == 1:
-            # Files with a header have it there.
-            check_no_header(row, self.texts, self.column)
-        value = row.values.get(self.column) if self.column else None
-        if value is None and self.column and self.required:
-            # For its error, if the column is missing.
-            row.value(self.column)
-        # No label of fastText: it equals a text that has separators.
-        if type(value) is not str:
-            return self.parse(value, row.where)
-        if value not in self._parsed:
-            # The first row of each label, so that this costs nothing.
-            check_no_header(row, self.texts, self.column)
-            self._parsed[value] = self.parse(value, row.where)
-        return self._parsed[value]

@@ -1,11 +1,77 @@
-"""Labels in several columns: one of 0 and 1 for each class."""
+"""The columns of a table with the labels: one, or a column of 0 and 1 for each class."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from bertjax.errors import check, mismatch
+from bertjax.errors import UserError, check, mismatch
 from bertjax.tasks.classification.label_lists import UNKNOWN, bit_of
+from bertjax.tasks.classification.labels import LabelParser
+from bertjax.tasks.classification.list_texts import Listed
+from bertjax.tasks.files.header_lines import header_found, may_be_header
 from bertjax.tasks.files.missing import is_missing
 from bertjax.tasks.files.row import TableRow
+
+
+@dataclass
+class LabelColumn:
+    """The one column of a table with the labels."""
+
+    column: str
+    """Name of the column; empty if the table has no labels."""
+    parse: LabelParser
+    required: bool
+    """True if each table row must have the column."""
+    texts: Sequence[str]
+    """The columns of the texts."""
+    classes: tuple[str, ...] = ()
+    """Empty: the column does not say which classes there are."""
+    _parsed: dict[str, Any] = field(default_factory=dict)
+    """Labels by their text: 400,000 examples have few different labels and share these objects."""
+    _headers: dict[Any, TableRow] = field(default_factory=dict)
+    """Rows that are headers unless another row has their label, the key here."""
+
+    def label_of(self, row: TableRow) -> Any:
+        """Return the label of a table row; None if the row has no label."""
+        value = row.values.get(self.column) if self.column else None
+        # No label of fastText: it equals a text that has separators.
+        if type(value) is str:
+            return self._parsed[value] if value in self._parsed else self._new_label(value, row)
+        if not self.column:
+            if row.number == 1 and may_be_header(row, self.texts, ""):
+                raise header_found(row)
+        elif value is None and self.required:
+            # For its error, if the column is missing.
+            row.value(self.column)
+        return self.parse(value, row.where)
+
+    def _new_label(self, value: str, row: TableRow) -> Any:
+        is_name = may_be_header(row, self.texts, self.column)
+        try:
+            label = self.parse(value, row.where)
+        except UserError as error:
+            if is_name:
+                raise header_found(row) from error
+            raise
+        if is_name:
+            # It is not kept, so that the next row with this label comes here too.
+            self._headers.setdefault(label, row)
+        else:
+            self._parsed[value] = label
+        return label
+
+    def check_no_header(self) -> None:
+        """Raise `UserError` for a header that was read as an example; call it after all rows."""
+        if not self._headers:
+            return
+        classes = {name for label in self._parsed.values() for name in _names(label)}
+        for label, row in self._headers.items():
+            if not classes.issuperset(_names(label)):
+                raise header_found(row)
+
+
+def _names(label: Any) -> tuple[Any, ...]:
+    return label.values if isinstance(label, Listed) else (label,)
 
 
 @dataclass(frozen=True)
@@ -47,6 +113,9 @@ class LabelColumns:
             if bit:
                 names.append(column)
         return tuple(names)
+
+    def check_no_header(self) -> None:
+        """Do nothing: the cells of a header are not 0 and 1, and were refused."""
 
 
 def _is_unknown(value: object) -> bool:

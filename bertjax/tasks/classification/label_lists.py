@@ -71,11 +71,14 @@ class ListedClasses:
         """Return the classes of each list, and all classes if the lists have places, else ().
 
         Where lists have places, an empty cell and a list of unknown values are missing labels, with
-        the classes None. Among names an empty cell says that there is no class.
+        the classes None. So are they where no list has a known value, as in a test set. Among names
+        an empty cell says that there is no class.
 
         Raises `UserError` for a class that is named twice in a list, and for fractions, which are
         no names.
         """
+        if self._none_is_known():
+            return dict.fromkeys(self._lists), ()
         places = _places([key[0] for key in self._lists if not _is_unknown(key[0])])
         classes: dict[tuple[Any, ...], tuple[str, ...] | None] = {}
         for key, row in self._lists.values():
@@ -94,6 +97,11 @@ class ListedClasses:
                 bits = enumerate(map(bit_of, listed.values))
                 classes[key] = tuple(str(place) for place, bit in bits if bit)
         return classes, tuple(map(str, range(places)))
+
+    def _none_is_known(self) -> bool:
+        """Return whether there are lists of unknown values, and no others but empty cells."""
+        filled = [key[0] for key in self._lists if not key[0].is_empty_cell]
+        return bool(filled) and all(map(_has_unknown_values, filled))
 
     def _names(self, listed: Listed, row: TableRow) -> tuple[str, ...]:
         """Return the names in a list; `UserError` if they are none, or one is there twice."""
@@ -134,10 +142,13 @@ def _are_bits(listed: Listed) -> bool:
 
 def _is_unknown(listed: Listed) -> bool:
     """Return whether a value says nothing where others have places: an empty cell, or [-1, -1]."""
-    if listed.is_empty_cell:
-        return True
+    # Beside other lists, [-1] may name a class.
+    return listed.is_empty_cell or (len(listed.values) > 1 and _has_unknown_values(listed))
+
+
+def _has_unknown_values(listed: Listed) -> bool:
     unknown = [is_missing(value) or str(value).strip() in UNKNOWN for value in listed.values]
-    return len(unknown) > 1 and all(unknown)
+    return bool(unknown) and all(unknown)
 
 
 def bit_of(value: Any) -> int | None:

@@ -17,7 +17,13 @@ SET = re.compile(rf"\{{{ITEMS}\}}")
 """What JSON or Python writes for quoted texts and numbers. The empty set is `set()` in Python."""
 SET_CALL = re.compile(r"(?:frozen)?set\((.*)\)", re.DOTALL)
 CALL = re.compile(r"[A-Za-z_][\w.]*(?=\()")
-"""The name of what Python would call, as in `tensor([0, 1])`."""
+"""The name of what Python would call, as in `tensor([0, 1])`; or one as in `O(1)`."""
+PROGRAM = re.compile(
+    r"(?:numpy|np|torch|tf|jax|jnp|pandas|pd|datetime|collections)\.[\w.]+"
+    r"|[Tt]ensor|EagerTensor|[Aa]rray|masked_array|DeviceArray|dict|frozenset|range"
+    r"|(?:u?int|float|bfloat|complex|bool|str|bytes)(?:\d+|_)"
+)
+"""Names before a bracket that only programs write: `np.int64(0)`, `tensor(1.)`."""
 OBJECT = re.compile(r"<[^<>]*[=,][^<>]*>")
 """An object as Python shows it: `<tf.Tensor: shape=(2,), dtype=int32>`."""
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
@@ -51,9 +57,11 @@ def written_list(text: str, where: str) -> Listed | None:
         return Listed(_literal(text, where), has_order=False)
     if LIST.fullmatch(text):
         return Listed(_literal(text, where))
-    # A number in brackets, as in (1), is no tuple; ('a') is a text to Python, but one of a list.
-    if TUPLE.fullmatch(text) and not re.fullmatch(rf"\(\s*{NUMBER}\s*\)", text):
-        return Listed(_literal(text, where))
+    if TUPLE.fullmatch(text):
+        inner = text[1:-1].strip()
+        # What has no comma, as (1), is no tuple; ('a') is a text to Python, but one of a list.
+        if not inner or set(inner) & set("," + QUOTES):
+            return Listed(_literal(text, where))
     return None
 
 
@@ -76,7 +84,7 @@ def check_no_other_value(text: str, separator: str, where: str) -> None:
     """Raise `UserError` for a text that another program wrote for a value, but no list.
 
     Parted at the separator it would give classes such as `tensor([0`. A name with brackets in or
-    around it is a name: `[PER]`, `f(x)`, `Sports (indoor), News`.
+    around it is a name: `[PER]`, `O(1)`, `(18)`, `Sports (indoor), News`.
     """
     check(
         not _is_other_value(text, separator),
@@ -95,17 +103,21 @@ def _is_other_value(text: str, separator: str) -> bool:
         return False
     # No name begins like this, also where the text was cut off: ['a', 'b
     first = bracketed[1:].lstrip()[:1]
-    if first in tuple(QUOTES) or (call and first in tuple(OPENING)):
+    if first in tuple(QUOTES) or (call and first in ("[", "{")):
         return True
     if not _closes_at_end(bracketed):
         return False
     inner = bracketed[1:-1]
-    if text.startswith("{") or set(inner) & set(QUOTES + OPENING + CLOSING + "="):
+    # Its parts would have half of the brackets each.
+    if separator in inner:
         return True
-    if separator in inner or (not call and "," in inner):
+    if call:
+        return PROGRAM.fullmatch(call[0]) is not None
+    if text.startswith("{") or "," in inner or set(inner) & set(QUOTES + OPENING + CLOSING + "="):
         return True
-    # Numbers, as in tensor(1.) and [0 1 0].
-    return all(ARRAY_ITEM.fullmatch(item) for item in re.split(r"[\s,]+", inner.strip()))
+    # Numbers, as in [0 1 0]; a tuple of them would have commas.
+    items = re.split(r"[\s,]+", inner.strip())
+    return text.startswith("[") and all(ARRAY_ITEM.fullmatch(item) for item in items)
 
 
 def _closes_at_end(text: str) -> bool:

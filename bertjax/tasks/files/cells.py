@@ -3,10 +3,11 @@
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from bertjax.errors import UserError, check, mismatch
+from bertjax.tasks.files.column_names import ColumnNames, Lines, folded_name
 from bertjax.tasks.files.lines import unmarked_lines
 from bertjax.tasks.files.row import TableRow, check_columns_differ, listed
 
@@ -17,7 +18,7 @@ system. By default it refuses more than 131,072, and documents are longer."""
 log = logging.getLogger("bertjax")
 
 
-def split_tsv(name: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+def split_tsv(name: str, encoding: str) -> Lines:
     """Yield the cells of each line that is not empty, with the number of the line."""
     for line in unmarked_lines(name, encoding):
         if line.text:
@@ -26,7 +27,7 @@ def split_tsv(name: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
             yield line.number, line.text.split("\t")
 
 
-def split_csv(name: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+def split_csv(name: str, encoding: str) -> Lines:
     """Yield the cells of each row that is not empty, with the number of its first line."""
     # A setting of the whole process, so it is never made smaller.
     csv.field_size_limit(max(CELL_LIMIT, csv.field_size_limit()))
@@ -49,30 +50,36 @@ def split_csv(name: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
 
 def with_columns(
     name: str,
-    lines: Iterator[tuple[int, list[str]]],
+    read: Callable[[], Lines],
     columns: Sequence[str],
     header_has: Sequence[str],
     ragged: Counter[str] | None,
+    labels: Sequence[str] = (),
 ) -> Iterator[TableRow]:
-    """Yield a row for each line of cells; `read_table` describes how the columns get names."""
+    """Yield a row for each line of cells; `read_table` describes how the columns get names.
+
+    `read` returns the lines; it may be called again.
+    """
+    lines = read()
     first = next(lines, None)
     if first is None:
         return
     first_cells = first[1]
     _check_no_quotes(first_cells, columns, name)
-    if not columns or (header_has and set(header_has) <= set(first_cells)):
+    has_names = not columns or (bool(header_has) and set(header_has) <= set(first_cells))
+    if has_names:
         columns = first_cells
-    elif _is_header(first_cells, columns, f"{name}, line 1"):
+    names = ColumnNames(columns, labels, read)
+    if not has_names and names.is_header(first_cells, f"{name}, line 1"):
         log.info("%s: its first line has the names of the columns, and is no example", name)
-    else:
+    elif not has_names:
         lines = chain([first], lines)
     check_columns_differ(columns, name)
-    # A line of a single cell may be a text that is the name of its column.
-    spellings = _spellings(columns) if len(columns) > 1 else frozenset()
+    spellings = names.spellings
     repeated: list[int] = []
     for number, cells in lines:
         # Few examples begin with the name of a column.
-        if cells[0] in spellings and _is_header(cells, columns, f"{name}, line {number}"):
+        if cells[0] in spellings and names.is_header(cells, f"{name}, line {number}"):
             repeated.append(number)
         elif len(cells) == len(columns):
             yield TableRow(name, number, dict(zip(columns, cells, strict=True)))
@@ -99,42 +106,9 @@ def _check_no_quotes(cells: Sequence[str], columns: Sequence[str], name: str) ->
     if not all(len(cell) > 2 and cell[0] == cell[-1] == '"' for cell in cells):
         return
     check(
-        columns and _folded(cells) != _folded(columns),
+        columns and list(map(folded_name, cells)) != list(map(folded_name, columns)),
         where=f"{name}, line 1",
         found=f"a header in quotes, {listed(cells)}",
-        expected="names without them, as quotes are text where tabs separate the columns;"
-        " a .csv file may have quotes",
+        expected="names without them, as quotes are text where tabs separate the columns; write"
+        " the file without quotes (in R: quote=FALSE, row.names=FALSE), or as .csv with commas",
     )
-
-
-def _spellings(names: Sequence[str]) -> frozenset[str]:
-    """Return ways in which a header may write its first name: exact texts, as these are fast."""
-    ways = []
-    for name in names:
-        ways += [name, name.lower(), name.upper(), name.capitalize(), name.title()]
-    return frozenset([*ways, *(f'"{way}"' for way in ways)])
-
-
-def _is_header(cells: Sequence[str], columns: Sequence[str], where: str) -> bool:
-    """Return whether a line is a header: if it names the columns.
-
-    Capitals, and spaces and quotes around a name, do not matter. Raises `UserError` for the same
-    names in another order: one of the two has the columns wrong.
-    """
-    written, known = _folded(cells), _folded(columns)
-    check(
-        written == known or sorted(written) != sorted(known),
-        where=where,
-        found=f"a header with the columns {listed(cells)}",
-        expected=f"{listed(columns)}, as finetune.columns or the first line says",
-    )
-    return written == known
-
-
-def _folded(names: Sequence[str]) -> list[str]:
-    return [folded_name(name) for name in names]
-
-
-def folded_name(name: str) -> str:
-    """Return the name of a column without capitals, and without spaces and quotes around it."""
-    return name.strip().strip("\"'").casefold()

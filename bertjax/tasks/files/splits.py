@@ -174,9 +174,14 @@ def has_split(location: DataLocation, split: str) -> bool:
 
 
 def read_rows(
-    location: DataLocation, split: str, ragged: Counter[str] | None = None
+    location: DataLocation,
+    split: str,
+    ragged: Counter[str] | None = None,
+    labels: Sequence[str] = (),
 ) -> Iterator[TableRow]:
-    """Yield the table rows of a split, in the order of the files; for `ragged` see `read_table`.
+    """Yield the table rows of a split, in the order of the files.
+
+    For `ragged` and `labels` see `read_table`.
 
     Values from TFDS are converted: text to str, numbers to Python's numbers, and classes to their
     names (-1, a class that is not known, to None). Raises `UserError` as `find_files` and
@@ -188,7 +193,7 @@ def read_rows(
     elif location.is_tfds:
         table_rows = _tfds_rows(location, split)
     else:
-        table_rows = _file_rows(location, split, ragged)
+        table_rows = _file_rows(location, split, ragged, labels)
     # Rows come one by one, so only their end tells that there was none.
     empty = True
     for row in table_rows:
@@ -214,7 +219,7 @@ def _option(split: str) -> str:
 
 
 def _file_rows(
-    location: DataLocation, split: str, ragged: Counter[str] | None
+    location: DataLocation, split: str, ragged: Counter[str] | None, labels: Sequence[str]
 ) -> Iterator[TableRow]:
     for path in find_files(location, split):
         yield from read_table(
@@ -224,6 +229,7 @@ def _file_rows(
             ragged,
             encoding=location.encoding,
             form=location.form,
+            labels=labels,
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 from etils import epath
@@ -28,6 +29,7 @@ def read_table(
     *,
     encoding: str = UTF8,
     form: FileForm = "table",
+    labels: Sequence[str] = (),
 ) -> Iterator[TableRow]:
     """Yield the rows of a file, whose ending gives the format; empty lines are left out.
 
@@ -50,8 +52,10 @@ def read_table(
 
     In TSV and CSV the first line has the names of the columns, unless `columns` is given. Even
     then, a first line is a header if it has all of `header_has` among its cells, or if it has the
-    names of `columns` in their order. If `ragged` is given, rows with a wrong number of columns are
-    left out, and `ragged` counts them by file.
+    names of `columns` in their order. Later lines that repeat the names are left out, and the log
+    counts them. `labels` are possible names of the column of classes, which tells such lines from
+    examples (`ColumnNames.is_header`). If `ragged` is given, rows with a wrong number of columns
+    are left out, and `ragged` counts them by file.
 
     Raises `UserError`, with file and line, for a wrong number of columns and for invalid UTF-8,
     CSV, JSON, Parquet or XML. Raises `UserError` also for a file that is missing or has another
@@ -69,8 +73,8 @@ def read_table(
         expected=f"one of {listed(ENDINGS)}",
     )
     if ending in SPLITTERS:
-        lines = SPLITTERS[ending](name, encoding)
-        yield from with_columns(name, lines, columns, header_has, ragged)
+        read = partial(SPLITTERS[ending], name, encoding)
+        yield from with_columns(name, read, columns, header_has, ragged, labels)
     elif ending in TEXT_READERS:
         yield from TEXT_READERS[ending](name, encoding)
     else:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from etils import epath
 
 from bertjax.errors import UserError, one_line
-from bertjax.storage import is_local, write_whole
+from bertjax.storage import LockError, check_locks, is_local, write_whole
 
 log = logging.getLogger("bertjax")
 
@@ -62,6 +62,9 @@ class SideFile:
         self._late = self._thread.is_alive()
         if self._late:
             self._fail(f"not within {WAIT_SECONDS:.0f} s")
+        elif errors and isinstance(errors[0], LockError):
+            # The run ends in the next moment: its checkpoints ask for the lock too.
+            self.failed = True
         elif errors:
             self._fail(_reason(errors[0]))
         elif self.failed:
@@ -114,6 +117,7 @@ class AppendedFile(SideFile):
 
     def _write(self) -> None:
         """Write the parts that wait; in the thread of `attempt`, of which there is one at most."""
+        check_locks(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._content is not None:
             _replace(self.path, self._content)

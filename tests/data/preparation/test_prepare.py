@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -5,16 +6,21 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
+from bertjax.data.preparation.unit_files import is_whole
 from bertjax.data.records.summary import summarize
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
+from bertjax.storage import LockError, folder_lock
+from bertjax.storage.holder import Host, this_process
 from tests.data.corpus.formats.test_archives import write as write_archive
 from tests.data.preparation.corpora import config_of, digests, rows_of
 from tests.data.tokenizers.models import content as sentencepiece_model
@@ -282,6 +288,93 @@ def group_members(group):
     ]
 
 
+def held_in(folder):
+    return [p for p in folder.parent.iterdir() if p.name.startswith(f"{folder.name}.held-")]
+
+
+def test_a_second_start_is_refused_while_the_first_lives_and_goes_on_after_its_death(
+    corpus, tmp_path, caplog
+):
+    config, out = config_of(corpus, num_shards=8), tmp_path / "out"
+    # With its second shard written, which has no name yet.
+    process = start(config, out, "hold", ".tfrecord", 2)
+    try:
+        until(lambda: held_in(out), process=process)
+        before = digests(out)
+        refusal = rf"out: found bertjax prepare \(process {process.pid} on .*\) at work on it"
+        for _ in range(2):
+            with pytest.raises(UserError, match=refusal):
+                prepare(config, out)
+        assert digests(out) == before
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert [p for p in out.iterdir() if p.name.endswith(".unfinished")]
+    manifest = prepare(config, out)
+    assert f"taken over from bertjax prepare (process {process.pid}" in caplog.text
+    assert prepare(config, tmp_path / "other") == manifest
+    assert digests(out) == digests(tmp_path / "other")
+    # Nothing is left of the lock or of what was being written.
+    assert sorted(p.name for p in out.rglob("*")) == sorted(p.name for p in (tmp_path / "other").rglob("*"))  # fmt: skip
+
+
+def test_a_finished_folder_may_be_opened_by_two_at_once(corpus, tmp_path):
+    config, out = config_of(corpus), tmp_path / "out"
+    manifest = prepare(config, out)
+    with folder_lock(epath.Path(out), "prepare"):
+        assert prepare(config, out) == manifest
+        # As after a kill right after the manifest: the other one removes it.
+        (out / ".work").mkdir()
+        assert prepare(config, out) == manifest
+    assert (out / ".work").exists()
+    assert prepare(config, out) == manifest
+    assert not (out / ".work").exists()
+
+
+def test_who_has_lost_the_folder_to_another_removes_and_writes_nothing(corpus, tmp_path):
+    config, out = config_of(corpus), tmp_path / "out"
+    others = this_process("prepare", Host("elsewhere", "")).to_bytes()
+
+    @contextlib.contextmanager
+    def runner():
+        def run(stage, items, progress):
+            if stage == "tokenize":
+                (out / ".bertjax-lock").write_bytes(others)
+                (out / ".work" / "of another").mkdir()
+            for item in items:
+                item.run()
+
+        yield run
+
+    with pytest.raises(LockError, match="found bertjax prepare .process .* on elsewhere"):
+        prepare(config, out, runner=runner())
+    assert (out / ".bertjax-lock").read_bytes() == others
+    assert (out / ".work" / "of another").exists()
+    assert not list(out.rglob("done.json"))
+    assert not list(out.rglob("*.tfrecord"))
+
+
+@pytest.mark.slow
+def test_of_two_starts_at_once_one_prepares_and_the_other_ends_in_a_line(corpus, tmp_path):
+    out = tmp_path / "out"
+    words = ["-m", "bertjax.cli.main", "prepare", "tiny", f"--data.corpus={corpus}", "--tokenizer.vocab-size=400",
+             "--data.num-shards=8", "--data.workers=2", f"--output-dir={out}"]  # fmt: skip
+    pairs = []
+    for _ in range(5):
+        shutil.rmtree(out, ignore_errors=True)
+        two = [subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+               for _ in range(2)]  # fmt: skip
+        said = [process.communicate()[1] for process in two]
+        statuses = sorted(process.returncode for process in two)
+        # The second may come when the first is done.
+        assert statuses in ([0, 2], [0, 0]), said
+        for process, errors in zip(two, said, strict=True):
+            if process.returncode == 2:
+                assert [line[:9] for line in errors.splitlines()] == ["bertjax: "], errors
+        pairs.append(digests(out))
+    assert all(pair == pairs[0] for pair in pairs)
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_moments_with_two_workers_it_gives_the_same_bytes(corpus, tmp_path):
     check_kills(config_of(corpus, num_shards=8, workers=2), tmp_path, 20)
@@ -321,15 +414,17 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
         )
         config = dataclasses.replace(config, tokenizer=vocabulary)
     sizes = {s.name: s.bytes for s in reference.shards}
-    disk = small_disk(int(sum(sizes.values()) * share))
+    # And a page for the lock.
+    disk = small_disk(int(sum(sizes.values()) * share) + 4096)
     with pytest.raises(UserError, match=rf"{named}: cannot be written \(No space left on device\)"):
         prepare(config, disk / "out")
     whole = list((disk / "out").glob("*.tfrecord"))
     assert bool(whole) == (share > 0.5)
     assert all(p.stat().st_size == sizes[p.name] for p in whole)
     assert not [p for p in (disk / "out").rglob("*.unfinished") if p.parent.name != "tokenizer"]
-    tokenized = [p for p in (disk / "out" / ".work").iterdir() if p.is_dir() and p.name != "sample"]
-    assert all((p / "done.json").exists() for p in tokenized)
+    # Each has the files that it names; of others there are whole parts at most.
+    for unit in (p.parent for p in (disk / "out" / ".work").glob("*/done.json")):
+        assert is_whole(epath.Path(unit))
     times = {p: p.stat().st_mtime_ns for p in whole}
     small_disk(sum(sizes.values()) * 10, "remount,")
     prepare(config, disk / "out")

@@ -75,6 +75,33 @@ def test_other_lists_have_names(values, labels):
     assert named(values) == (labels, ())
 
 
+@pytest.mark.parametrize("name", [
+    "O(1)", "printf(3)", "Grade(1)", "SDG(13)", "Rev(2.0)", "(18)", "(1)", "(2.0)", "O((n+1)^2)",
+    "Na(Al(OH)4)", "P(X=1)", "Art.5(3)", "DNA(5'-3')", "f(None)", "(true)", "f()", "Array (1)",
+])  # fmt: skip
+def test_a_name_with_a_number_in_brackets_is_a_name(name):
+    for separator in (",", ";", "|"):
+        assert named([name, f"{name}{separator}b"], separator)[0] == [(name,), (name, "b")]
+
+
+@pytest.mark.parametrize("values", [
+    [[-1, -1]] * 2, [[None, None]] * 2, [[-1, -1], [None, None], "", None], ["[-1, -1]", ""],
+    [[float("nan")] * 3], [[-1]] * 2, [[None]], ["-1", "-1"], [[-1.0, -1.0]],
+])  # fmt: skip
+def test_where_no_list_is_known_no_example_has_a_label(values):
+    assert named(values) == ([None] * len(values), ())
+
+
+def test_a_test_set_of_unknown_lists_is_kept_where_no_labels_are_needed(tmp_path):
+    lines = [json.dumps({"text": text, "label": [-1, -1]}) for text in ("one", "two")]
+    (tmp_path / "test.jsonl").write_text("\n".join(lines))
+    source = DataLocation(str(tmp_path))
+    examples = read_examples(source, "test", label_type="classes", unlabelled=True)
+    assert [(example.text, example.label) for example in examples] == [("one", None), ("two", None)]
+    with pytest.raises(UserError, match="split test: found no example with a label"):
+        read_examples(source, "test", label_type="classes")
+
+
 def test_any_separator_parts_the_names():
     for separator in ("|", ";", "##", " ", "\t", " / ", ", "):
         assert named([separator.join(["a", "b", "c"])], separator)[0] == [("a", "b", "c")]
@@ -140,8 +167,14 @@ def test_what_is_neither_names_nor_places_is_refused(values, message):
     "[.5 .5]",
     "[1e-05 1.]",
     "(0, 10]",
-    "(1)",
     "(a, b)",
+    "np.int64(0)",
+    "np.float32(1.)",
+    "Tensor(1)",
+    "array(5)",
+    "frozenset(a)",
+    "f(a,b; c d)",
+    "DataFrame([1])",
     "['a' 'b']",
     "b('a', 'b')",
     "frozenset({a, b})",

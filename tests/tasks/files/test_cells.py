@@ -76,6 +76,11 @@ def test_a_header_in_quotes_is_refused_where_quotes_are_text(tmp_path, columns):
     assert 'a.tsv, line 1: found a header in quotes, "sentence", "label", expected names' in (
         str(caught.value)
     )
+    # The first advice for R, whose default also writes a column of the rows' names.
+    assert "in R: quote=FALSE, row.names=FALSE), or as .csv with commas" in str(caught.value)
+    assert read(tmp_path, "a.tsv", content.replace('"', ""), columns) == [
+        {"sentence": "one", "label": "x"}
+    ]
     assert read(tmp_path, "a.csv", content.replace("\t", ","), columns) == [
         {"sentence": "one", "label": "x"}
     ]

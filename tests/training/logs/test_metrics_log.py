@@ -123,7 +123,9 @@ def test_decisions_see_what_cannot_be_written_and_it_is_written_later(run, caplo
     assert [row["step"] for row in read_entries(run)] == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_each_step_stands_once_after_a_restart_that_could_not_cut_the_file(run):
+def test_each_step_stands_once_after_a_restart_that_could_not_cut_the_file(
+    run, known_unfinished_names
+):
     first = MetricsLog(run, 0)
     first.write([train_entry(step) for step in range(1, 8)])
     first.close()

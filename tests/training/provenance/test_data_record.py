@@ -12,6 +12,7 @@ from etils import epath
 import bertjax
 from bertjax.config import Config
 from bertjax.errors import UserError
+from bertjax.training.integrity.record import OWN, with_own_digest
 from bertjax.training.provenance import data_record
 from bertjax.training.provenance.data_record import difference, is_known, with_changes
 from tests.tiny_library import write_library
@@ -53,7 +54,9 @@ def spoil_meta(run, **changes):
     """Change or (with None) remove fields of the newest checkpoint's `meta`."""
     path = run / "checkpoints" / "2" / "meta" / "metadata"
     values = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+    del values[OWN]
+    kept = {key: value for key, value in values.items() if value is not None}
+    path.write_text(json.dumps(with_own_digest(kept)))
 
 
 @pytest.mark.slow
