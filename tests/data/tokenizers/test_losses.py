@@ -120,7 +120,8 @@ def test_a_token_begins_and_ends_at_letters_of_its_own(make, parts):
     letters = []
     for piece, begin in zip(pieces, begins, strict=True):
         letter = piece.strip("\u2581Ġ")[:1]
-        assert not letter or letter == text[begin]
+        # RoBERTa's engine keeps the space before a text's first word in its token.
+        assert text[begin:].lstrip().startswith(letter)
         letters += [letter]
     # Each letter that begins no token is in one, and what stands at a text's end is in none.
     assert not any(unread[place] for place, c in enumerate(text) if c.isascii() and c.isalpha())
