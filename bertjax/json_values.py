@@ -102,7 +102,8 @@ def _plain(kind: type, value: Any, where: str) -> Any:
     # In Python a bool is an int, too; null, true and numbers are apart in JSON.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind in (int, float) and is_number:
-        is_right = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+        # Those of NumPy, signed and unsigned: keys of documents are unsigned.
+        is_right = -(2**63) <= value < 2**64 if isinstance(value, int) else math.isfinite(value)
         check(is_right, where=where, found=shown(value), expected="a finite number of 64 bits")
         if kind is float:
             return float(value)

@@ -97,8 +97,8 @@ def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
     assert names == RUN_FOLDER
     assert "held-out" in (trained / "log.txt").read_text()
     meta = json.loads((trained / "checkpoints" / "40" / "meta" / "metadata").read_text())
-    digests = {"tokenizer_fingerprint", "data_sha256", "manifest_sha256"}
-    assert {"config", *digests, "versions"} == set(meta)
+    digests = {"tokenizer_fingerprint", "data_sha256", "manifest_sha256", "own_sha256"}
+    assert {"config", *digests, "versions", "score"} == set(meta)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from etils import epath
 
 from bertjax.data import pipeline
 from bertjax.data.records.foreign_records import ForeignRecords
-from bertjax.data.records.manifest import read_manifest, write_manifest
+from bertjax.data.records.manifest import SPLITS, read_manifest, write_manifest
 from bertjax.data.records.record_format import Schema
 from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
@@ -431,8 +431,8 @@ def test_without_weights_a_mixture_goes_by_size_to_an_exponent(two_folders):
 
 
 @pytest.mark.parametrize("made,asked,message", [
-    ({"schemas": {"train": Schema(16, 0)}}, {}, "split train: found rows that are not masked, expected masked ones, or data.dynamic_masking True"),
-    ({"schemas": {"train": Schema(16, 4, sentences=3, packed=True)}}, {}, "sentences: found 3 in the shards, expected 1 as data.max_sequences_per_row"),
+    ({"schemas": dict.fromkeys(SPLITS, Schema(16, 0))}, {}, "split train: found rows that are not masked, expected masked ones, or data.dynamic_masking True"),
+    ({"schemas": dict.fromkeys(SPLITS, Schema(16, 4, sentences=3, packed=True))}, {}, "sentences: found 3 in the shards, expected 1 as data.max_sequences_per_row"),
     ({}, {"masking": "span"}, "masking: found whole_word in the shards, expected span as data.masking says"),
     ({}, {"sentence_objective": "none"}, "sentence_objective: found next_sentence in the shards, expected none"),
 ])  # fmt: skip

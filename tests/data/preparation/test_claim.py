@@ -228,13 +228,13 @@ def test_after_a_refused_tokenizer_the_folder_takes_another_one(tmp_path, refuse
     prepare(config.replace(tokenizer=taken), tmp_path / "out")
 
 
-def test_after_a_refusal_of_written_shards_the_folder_takes_another_setting(tmp_path):
-    """No sentence of one token can be split: this is known only when the shards are written."""
+def test_after_a_refusal_of_tokenized_documents_the_folder_takes_another_setting(tmp_path):
+    """No document of one token has parts to swap: this is known only when all are tokenized."""
     (tmp_path / "a.txt").write_text("\n\n".join("abcdefgh"))
     config = config_of(
         tmp_path / "a.txt", sentence_objective="sentence_order", validation_fraction=0.0
     )
-    with pytest.raises(UserError, match="no instance"):
+    with pytest.raises(UserError, match="found no document of two tokens or more"):
         prepare(config, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
     prepare(config.replace(data={"sentence_objective": "none"}), tmp_path / "out")
