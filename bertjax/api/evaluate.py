@@ -1,6 +1,8 @@
 """Evaluate a pretrained or fine-tuned checkpoint, and predict with a fine-tuned one."""
 
 import dataclasses
+import logging
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +29,7 @@ from bertjax.parallel import hosts
 from bertjax.parallel.memory import batch_memory_errors, check_batch_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.report.html import REPORT, write_report
-from bertjax.storage import is_plain_name
+from bertjax.storage import is_local, is_plain_name
 from bertjax.storage.outputs import files_held
 from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry, PredictedSplit
@@ -36,6 +38,8 @@ from bertjax.training.batch_source import corpora, prepared_source
 from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
+
+log = logging.getLogger("bertjax")
 
 OLD_SECONDS = 60.0
 """What is not finished in a run's folder may be a training's that goes on, unless it is as old."""
@@ -80,11 +84,18 @@ def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationRe
     run_dir, found = checkpoint.find_checkpoint(path)
     # The files in the run folder are only about the selected checkpoint and the run's own data.
     records = config is None and checkpoint.find_checkpoint(run_dir)[1] == found
+    if records and not _is_writable(run_dir):
+        log.warning("%s: cannot be written, so no file of the result is made", run_dir)
+        records = False
     if not records or not hosts.is_first():
         return _evaluate_on_tasks(path, used, records=records)
     # Before the model is loaded: a second command that writes the same is told at once.
     with files_held("evaluate", run_dir / EVALUATION, run_dir / REPORT, age=OLD_SECONDS):
         return _evaluate_on_tasks(path, used, records=records)
+
+
+def _is_writable(folder: epath.Path) -> bool:
+    return not is_local(folder) or os.access(folder, os.W_OK)
 
 
 def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResult:

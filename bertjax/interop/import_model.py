@@ -16,7 +16,7 @@ from bertjax.interop import sentence_transformers
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
-from bertjax.storage import version_of
+from bertjax.storage import exact_version_of
 from bertjax.storage.output_record import check_whole, request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
@@ -96,7 +96,7 @@ def _versions(source: epath.Path) -> dict[str, str]:
     """Return what tells whether a model folder is still the same: the version of each file."""
     folder = source if source.is_dir() else source.parent
     files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    return {"": str(source), **{path.name: version_of(path) for path in files}}
+    return {"": str(source), **{path.name: exact_version_of(path) for path in files}}
 
 
 def read_external_model(

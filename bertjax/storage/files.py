@@ -136,6 +136,18 @@ def version_of(path: epath.Path) -> str:
     return f"{stat.length} {stat.mtime}"
 
 
+def exact_version_of(path: epath.Path) -> str:
+    """Return a string that changes with each change of a file, also within a second.
+
+    On a disk it changes with the file's place and rights, too. In a store it is `version_of`.
+    """
+    if not is_local(path):
+        return version_of(path)
+    facts = os.stat(path)
+    # No program can set the ctime: a file with the time and size of another has its own.
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
+
+
 def local_copy(path: epath.Path, digest: str) -> epath.Path:
     """Return `path` itself if it is on a local disk, otherwise the path of a copy on one.
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from etils import epath
@@ -180,12 +181,13 @@ def _acquire(
 
     Folders that are made go to `made`.
     """
-    lock = FolderLock(place, lock_file(path), own, expires)
-    _held[own.token] = lock
     try:
         for number in range(ATTEMPTS):
             made += _make_folder(path.parent)
             try:
+                own = replace(own, folder=_identity(path.parent))
+                lock = FolderLock(place, lock_file(path), own, expires)
+                _held[own.token] = lock
                 if _taken(place, lock_file(path), own, expires):
                     return lock
             except FileNotFoundError:
@@ -224,6 +226,8 @@ def _reason_to_take_over(
     advice = "wait until it ends, or end it"
     holder = parsed(found.content)
     if holder is not None and holder.is_near(own):
+        if holder.folder != own.folder:
+            return "whose lock came here in a copy of its folder"
         if has_ended(holder):
             return "which has ended"
         if holder.pid == own.pid and holder.token not in _held:
@@ -232,9 +236,9 @@ def _reason_to_take_over(
     age = file.clock() - found.changed
     if age > expires:
         return f"which did not renew its lock for {age:.0f} s"
-    age = max(age, 0.0)
+    # A clock that was set back makes the age negative: then it takes so much longer.
     raise LockError(
-        f"{refusal}; {advice}; it renewed its lock {age:.0f} s ago, and counts as dead in"
+        f"{refusal}; {advice}; it renewed its lock {max(age, 0.0):.0f} s ago, and counts as dead in"
         f" {expires - age:.0f} s if it does not again"
     )
 
@@ -265,6 +269,14 @@ def _make_folder(folder: epath.Path) -> list[Path]:
     except FileExistsError as error:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
     return missing[::-1]
+
+
+def _identity(folder: epath.Path) -> str:
+    """Return what tells a folder from a copy of it; nothing in a store."""
+    if not is_local(folder):
+        return ""
+    facts = Path(folder).stat()
+    return f"{facts.st_dev} {facts.st_ino}"
 
 
 def _remove_leftovers(path: epath.Path) -> None:

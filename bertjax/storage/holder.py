@@ -40,6 +40,11 @@ class Holder:
     started: int
     """Start time of the process in the kernel's own count; 0 where it is not known."""
     since: str
+    folder: str = ""
+    """Device and number of the folder in which the lock is; empty where there are none.
+
+    A copy of the folder takes the lock's file along, and has another number.
+    """
 
     def to_bytes(self) -> bytes:
         """Return the content of the lock's file."""

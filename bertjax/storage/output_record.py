@@ -22,8 +22,8 @@ class Record(NamedTuple):
     request: str = ""
     """What `request_digest` returned; empty if no request shall find the output made."""
     whole: bool = True
-    files: Mapping[str, int] = MappingProxyType({})
-    """Number of bytes of each file, by its path in the folder with `/`."""
+    files: Mapping[str, str] = MappingProxyType({})
+    """SHA-256 of each file, hexadecimal, by its path in the folder with `/`."""
 
     def names(self) -> set[str]:
         """Return the names in the folder that belong to the output."""

@@ -6,6 +6,7 @@ this output.
 """
 
 import glob
+import hashlib
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors
-from bertjax.storage.files import CHUNK_BYTES, UNFINISHED, cache_folder, written_whole
+from bertjax.storage.files import CHUNK_BYTES, UNFINISHED, blocks_of, cache_folder, written_whole
 from bertjax.storage.folder_lock import NAME as LOCK
 from bertjax.storage.folder_lock import folder_lock, is_lock
 from bertjax.storage.output_record import (
@@ -50,7 +51,7 @@ def is_made(folder: epath.Path, request: str) -> bool:
             record = read_record(folder)
             asked = record.whole and record.request and record.request == request
             # A file may have been removed or changed since; others may have been added.
-            if asked and record.files.items() <= _sizes(folder).items():
+            if asked and record.files.items() <= _digests(folder).items():
                 return True
             new = not record.whole and names <= record.names()
     check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
@@ -90,7 +91,7 @@ def folder_written_whole(
             _remove_unfinished(folder)
         with part_folder(_part_place(folder, inside)) as part, errors_that_name(folder, part):
             yield part
-            write_record(part, Record(request, files=_sizes(part)))
+            write_record(part, Record(request, files=_digests(part)))
             lock.check()
             _put_in_place(part, folder, last)
 
@@ -245,13 +246,22 @@ def errors_that_name(folder: epath.Path, part: epath.Path) -> Iterator[None]:
         raise type(error)(text.replace(str(part), str(folder))) from error
 
 
-def _sizes(folder: epath.Path) -> dict[str, int]:
-    """Return the number of bytes of each file of an output, by its path in the folder."""
-    sizes: dict[str, int] = {}
+def _digests(folder: epath.Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of an output, by its path in the folder."""
+    digests: dict[str, str] = {}
     for name in set(_names(folder)) - {RECORD}:
         path = folder / name
         if path.is_dir():
-            sizes |= {f"{name}/{inner}": size for inner, size in _sizes(path).items()}
+            digests |= {f"{name}/{inner}": each for inner, each in _digests(path).items()}
         else:
-            sizes[name] = path.stat().length
-    return dict(sorted(sizes.items()))
+            digests[name] = _digest(path)
+    return dict(sorted(digests.items()))
+
+
+def _digest(path: epath.Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in blocks_of(file):
+            digest.update(block)
+    return digest.hexdigest()

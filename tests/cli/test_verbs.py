@@ -136,6 +136,7 @@ def test_fill_mask_prints_words_with_their_probabilities(trained):
     )
 
 
+@pytest.mark.slow
 def test_a_model_trained_here_fills_masks_with_the_same_words_in_transformers_and_back_here(
     trained, tmp_path
 ):
@@ -182,6 +183,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(
     folder, trained, tmp_path
 ):
@@ -231,6 +233,7 @@ def test_a_changed_setting_is_refused_by_the_run(folder, trained, words, expecte
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_another_preparation_is_refused(folder, trained, tmp_path):
     other = [
         "--output-dir",

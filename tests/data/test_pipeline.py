@@ -119,6 +119,7 @@ def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
     assert not any(values.any() for values in last.values())
 
 
+@pytest.mark.slow
 def test_a_process_that_exits_while_batches_are_read_ends_by_itself(config):
     """Without closing the stream it would hang or abort.
 

@@ -327,6 +327,7 @@ def test_looks_without_an_answer_are_borne_for_a_while(checkout, cloud):
     assert launch(checkout, cloud, "--max-restarts", "0", slice_=ONE_HOST).returncode == 0
 
 
+@pytest.mark.slow
 def test_workers_that_answer_no_more_are_lost_and_the_slice_asked_for_again(checkout, cloud):
     cloud = cloud(
         hosts=1, deaf={0: list(range(2, 9))}, runs=[{"*": SAVES}, {"*": [["train", 0, 1]]}]

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +63,9 @@ def dead_lock(folder, host=ELSEWHERE, seconds=0.0, **fields):
     """Leave the lock of a process that does not renew it, for `seconds` already; on a disk only."""
     (folder / "sub").mkdir(parents=True)
     (folder / "sub").rmdir()
-    holder = dataclasses.replace(this_process("train", host), **fields)
+    facts = os.stat(folder) if is_local(folder) else None
+    place = f"{facts.st_dev} {facts.st_ino}" if facts else ""
+    holder = dataclasses.replace(this_process("train", host), **{"folder": place, **fields})
     assert lock_file(folder / NAME).create(holder.to_bytes())
     if seconds:
         os.utime(folder / NAME, (time.time() - seconds,) * 2)
@@ -423,3 +426,26 @@ def test_a_holder_is_read_as_it_was_written_and_its_life_can_be_asked(verb, host
     holder = Holder("t", verb, host, "s", pid, started, "now")
     assert parsed(holder.to_bytes()) == holder
     assert has_ended(holder) in (True, False)
+
+
+def test_a_copy_of_a_folder_that_is_written_is_free_and_the_folder_is_not(tmp_path):
+    folder, copy = tmp_path / "run", tmp_path / "copy"
+    with holding(folder):
+        shutil.copytree(folder, copy)
+        with folder_lock(epath.Path(copy), "train") as lock:
+            lock.check()
+        assert left(copy) == []
+        with (
+            pytest.raises(LockError, match="at work on it"),
+            folder_lock(epath.Path(folder), "train"),
+        ):
+            pass
+
+
+def test_a_lock_from_before_the_clock_was_set_back_says_how_long_it_counts(tmp_path):
+    dead_lock(epath.Path(tmp_path / "run"), seconds=-3600.0)
+    with (
+        pytest.raises(LockError, match=r"counts as dead in 36[56]\d s"),
+        folder_lock(epath.Path(tmp_path / "run"), "train"),
+    ):
+        pass

@@ -136,6 +136,20 @@ def test_a_whole_output_is_found_by_the_same_request_and_refused_to_another(tmp_
     assert not write_folder(folder)
 
 
+def test_an_output_that_was_altered_is_not_taken_for_made(tmp_path):
+    """Also one with as many bytes as before."""
+    folder = epath.Path(tmp_path / "out")
+    with folder_written_whole(folder, "export", "request") as part:
+        (part / "weights").write_bytes(b"good")
+    (folder / "weights").write_bytes(b"evil")
+    with (
+        pytest.raises(UserError, match="out: found files there"),
+        folder_written_whole(folder, "export", "request"),
+    ):
+        pass
+    assert (folder / "weights").read_bytes() == b"evil"
+
+
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(

@@ -15,7 +15,7 @@ from bertjax.interop.extend.word_vector_files import VectorFormat
 from bertjax.interop.extend.word_vectors import read_word_vectors
 from bertjax.model.functional import Params
 from bertjax.progress import Progress, silent
-from bertjax.storage import version_of
+from bertjax.storage import exact_version_of
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
@@ -81,7 +81,7 @@ def grow_model(
     files = {name: _version(name) for name in (options.new_tokens, options.word_vectors) if name}
     request = request_digest(
         "grow",
-        source=[found, version_of(found / "meta" / "metadata")],
+        source=[found, exact_version_of(found / "meta" / "metadata")],
         options=dataclasses.asdict(options),
         files=files,
     )
@@ -95,7 +95,7 @@ def grow_model(
 def _version(name: str) -> str:
     """Return what tells whether a file is still the same; nothing if it is not there."""
     path = epath.Path(name)
-    return version_of(path) if path.exists() else ""
+    return exact_version_of(path) if path.exists() else ""
 
 
 def _write_grown(

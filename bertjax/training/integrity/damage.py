@@ -32,16 +32,20 @@ VISIBLE_SECONDS = 60.0
 class DamagedCheckpointError(MismatchError):
     """A checkpoint that is not as it was saved, or not whole.
 
-    The message names the checkpoint before it, which may be given in its place.
+    The message names the checkpoint before it, which may be given in its place, and a newer one: a
+    run that trains removes old checkpoints, also while they are read.
     """
 
     def __init__(self, folder: epath.Path, found: str):
         self.folder, self.found = folder, found
-        before = step_before(folder)
-        other = f"the one before it is {folder.parent / str(before)}"
+        before, newer = step_before(folder), _newer_step(folder)
+        others = "there is none before it"
+        if before is not None:
+            others = f"the one before it is {folder.parent / str(before)}"
+        if newer is not None:
+            others += f"; the run has {newer} too, and may have removed this one meanwhile"
         super().__init__(
-            f"{folder}: found {found}, expected a whole checkpoint, as it was saved"
-            f" ({'there is none before it' if before is None else other})"
+            f"{folder}: found {found}, expected a whole checkpoint, as it was saved ({others})"
         )
 
 
@@ -59,6 +63,14 @@ def step_before(folder: epath.Path) -> int | None:
         return None
     steps = steps_in(folder.parent)
     return max((step for step in steps if step < int(folder.name)), default=None)
+
+
+def _newer_step(folder: epath.Path) -> int | None:
+    """Return the step of the newest checkpoint if it is newer than this one, or None."""
+    if not folder.name.isdigit():
+        return None
+    newest = max(steps_in(folder.parent), default=0)
+    return newest if newest > int(folder.name) else None
 
 
 def same_everywhere(checkpoints: epath.Path, read: Callable[[], object]) -> None:

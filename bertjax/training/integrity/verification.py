@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from etils import epath
 
+from bertjax.storage import is_local
 from bertjax.training.checkpoint_files import steps_in
 from bertjax.training.integrity.damage import DamagedCheckpointError
 from bertjax.training.integrity.record import check_score
@@ -26,6 +27,8 @@ def verified(checkpoints: epath.Path) -> Iterator[Verdict]:
     `checkpoints` is the folder that they are in. A checkpoint lies in the memory of the host while
     it is compared.
     """
+    # Orbax takes absolute paths only.
+    checkpoints = checkpoints.resolve() if is_local(checkpoints) else checkpoints
     for step in steps_in(checkpoints):
         folder = checkpoints / str(step)
         try:

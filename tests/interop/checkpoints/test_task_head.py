@@ -89,7 +89,19 @@ PAIRS = [("bert", name) for name in TASKS] + [
 PAIRS += [("albert", "number"), ("albert", "tagging"), ("electra", "tagging"), ("electra", "spans")]
 
 
-@pytest.mark.parametrize("architecture, name", PAIRS)
+# Every kind of task of one architecture, and each architecture once.
+FIRST = {("roberta", "class"), ("albert", "tagging"), ("electra", "spans")}
+
+
+def of_one_kind_or_slow(pairs):
+    """The pairs, those marked slow that differ from others in the architecture alone."""
+    quick = FIRST | {pair for pair in pairs if pair[0] == "bert"}
+    return [
+        pair if pair in quick else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs
+    ]
+
+
+@pytest.mark.parametrize("architecture, name", of_one_kind_or_slow(PAIRS))
 def test_transformers_gives_the_scores_that_the_task_has_here(tmp_path, architecture, name):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     (kind, task), model = TASKS[name], MODELS[architecture]

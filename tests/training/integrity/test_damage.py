@@ -19,7 +19,7 @@ def test_the_message_names_the_checkpoint_before(checkpoints):
         f" (the one before it is {checkpoints}/4)"
     )
     assert str(DamagedCheckpointError(checkpoints / "2", "no meta")).endswith(
-        "(there is none before it)"
+        "(there is none before it; the run has 10 too, and may have removed this one meanwhile)"
     )
     # A copy under another name has no step.
     assert "none before it" in str(DamagedCheckpointError(checkpoints / "best", "no meta"))
@@ -62,6 +62,8 @@ def test_what_one_process_finds_all_raise(checkpoints):
     def read():
         raise DamagedCheckpointError(checkpoints / "4", "no meta")
 
-    with pytest.raises(DamagedCheckpointError, match=r"/4: found no meta, .*/2\)"):
+    with pytest.raises(
+        DamagedCheckpointError, match=r"/4: found no meta, .*/2; the run has 10 too, and may"
+    ):
         damage.same_everywhere(checkpoints, read)
     damage.same_everywhere(checkpoints, lambda: None)

@@ -1,3 +1,5 @@
+from etils import epath
+
 from bertjax.training.integrity.verification import verified
 from tests.training.checkpoints import change_an_array, without_digests
 
@@ -13,3 +15,10 @@ def test_each_checkpoint_of_a_run_is_judged(run):
     assert not damaged.is_whole
     assert damaged.text.startswith("damaged: ")
     assert unchecked.text == "readable; it has no digests to compare with"
+
+
+def test_a_path_from_the_current_folder_is_verified_as_the_whole_path_is(run, monkeypatch):
+    """Orbax reads none of these, which looked like damage."""
+    monkeypatch.chdir(run.parent)
+    verdicts = list(verified(epath.Path(run.name) / "checkpoints"))
+    assert [verdict.is_whole for verdict in verdicts] == [True, True]

@@ -294,6 +294,7 @@ show("tfds:tiny_text")
 """
 
 
+@pytest.mark.slow
 def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environment_names(tmp_path):
     # Another process, since TFDS reads TFDS_DATA_DIR when it is imported.
     environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path), "PYTHONUTF8": "1"}
