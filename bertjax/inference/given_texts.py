@@ -20,7 +20,18 @@ def _checked(texts: Iterable[str], where: str) -> Iterator[str]:
         # One comparison, since a text may be one of millions.
         if type(text) is not str:
             check_text(text, f"{where}[{number}]")
+        elif not text.isascii():
+            _check_is_unicode(text, f"{where}[{number}]")
         yield text
+
+
+def _check_is_unicode(text: str, where: str) -> None:
+    """Raise `UserError` for half a surrogate pair: a byte of an argument that is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"half a surrogate pair, U+{ord(text[error.start]):04X}"
+        raise mismatch(where=where, found=found, expected="a text in Unicode") from error
 
 
 def check_text(text: object, where: str) -> None:

@@ -31,3 +31,9 @@ def test_anything_else_is_named_by_its_place(other):
         list(each_text(["a", other], "texts"))
     with pytest.raises(UserError, match="text: found"):
         check_text(other, "text")
+
+
+def test_half_a_surrogate_pair_is_named_by_its_place():
+    """Python has a byte of an argument as one if it is no UTF-8."""
+    with pytest.raises(UserError, match=r"labels\[1\]: found half a surrogate pair, U\+DCFF, exp"):
+        list(each_text(["天 é", "\udcff/x"], "labels"))

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from bertjax.data.records.manifest import SPLITS, Manifest
+from bertjax.data.records.manifest import FILE, SPLITS, Manifest
+from bertjax.errors import check
 
 LARGE_SHARE = 0.5
 """Share of a split's tokens above which one document is said to outweigh the others."""
@@ -32,6 +33,12 @@ def remarks(manifest: Manifest) -> list[str]:
     ]
 
 
+def _count(manifest: Manifest, name: str) -> int:
+    """Return a count that every preparation makes; raise `UserError` where it is missing."""
+    check(name in manifest.counts, where=f"{FILE}: counts", found=f"no {name}", expected="one")
+    return manifest.counts[name]
+
+
 def _cut_documents(manifest: Manifest) -> Iterator[str]:
     cuts = manifest.counts.get("long_document_cuts", 0)
     if cuts:
@@ -47,7 +54,7 @@ def _moved_documents(manifest: Manifest) -> Iterator[str]:
     for split in SPLITS:
         moved = counts.get(f"{split}_moved_documents", 0)
         if moved:
-            documents = counts["train_documents"] + counts["validation_documents"]
+            documents = sum(_count(manifest, f"{each}_documents") for each in SPLITS)
             yield (
                 f"few documents: {moved} of {documents} moved to split {split}, which had too few "
                 "by data.validation_fraction"
@@ -57,7 +64,8 @@ def _moved_documents(manifest: Manifest) -> Iterator[str]:
 def _large_documents(manifest: Manifest) -> Iterator[str]:
     counts = manifest.counts
     for split in SPLITS:
-        tokens, documents = counts[f"{split}_tokens"], counts[f"{split}_documents"]
+        tokens = _count(manifest, f"{split}_tokens")
+        documents = _count(manifest, f"{split}_documents")
         largest = counts.get(f"{split}_largest_document_tokens", 0)
         if largest > LARGE_SHARE * tokens and largest * documents > LARGE_FACTOR * tokens:
             yield (
@@ -68,8 +76,8 @@ def _large_documents(manifest: Manifest) -> Iterator[str]:
 
 def _heldout_share(manifest: Manifest) -> Iterator[str]:
     fraction = manifest.settings["data"]["validation_fraction"]
-    heldout = manifest.counts["validation_tokens"]
-    tokens = heldout + manifest.counts["train_tokens"]
+    heldout = _count(manifest, "validation_tokens")
+    tokens = heldout + _count(manifest, "train_tokens")
     if not fraction or not tokens:
         return
     share = heldout / tokens

@@ -94,7 +94,7 @@ def grow_model(
 
 def _version(name: str) -> str:
     """Return what tells whether a file is still the same; nothing if it is not there."""
-    path = epath.Path(name)
+    path = place_of(name)
     return exact_version_of(path) if path.exists() else ""
 
 

@@ -5,6 +5,7 @@ import pytest
 from bertjax.data.records.manifest import Manifest
 from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.records.remarks import remarks
+from bertjax.errors import UserError
 
 COUNTS = {
     "train_documents": 950, "train_tokens": 95_000, "train_largest_document_tokens": 900,
@@ -87,3 +88,11 @@ def test_without_held_out_documents_only_the_training_split_is_spoken_of():
     )
     assert len(found) == 1
     assert "84% of the tokens of split train" in found[0]
+
+
+def test_a_count_that_is_not_there_is_named():
+    """A flipped bit may change a name."""
+    made = manifest()
+    del made.counts["train_tokens"]
+    with pytest.raises(UserError, match=r"manifest\.json: counts: found no train_tokens, expected"):
+        remarks(made)
