@@ -39,8 +39,9 @@ def place_of(name: epath.PathLike, *, any_bytes: bool = False) -> epath.Path:
     )
     check("\0" not in text, where=shown, found="a null character", expected="a name without")
     if "://" not in text:
-        parts = os.fsencode(text).split(b"/")
-        for size, limit in ((max(map(len, parts)), MAX_NAME_BYTES), (len(text), MAX_PATH_BYTES)):
+        encoded = os.fsencode(text)
+        longest = max(map(len, encoded.split(b"/")))
+        for size, limit in ((longest, MAX_NAME_BYTES), (len(encoded), MAX_PATH_BYTES)):
             check(
                 size <= limit,
                 where=shown,

@@ -42,7 +42,9 @@ from bertjax.training.step import check_batch
 log = logging.getLogger("bertjax")
 
 OLD_SECONDS = 60.0
-"""What is not finished in a run's folder may be a training's that goes on, unless it is as old."""
+"""An unfinished file in a run's folder may belong to a training that is still running, unless it is
+older than this, in seconds.
+"""
 
 
 def saved_config(path: epath.PathLike) -> Config:

@@ -219,7 +219,7 @@ def sweep(
     first_cell = sweeping.cell_config(config, cells(grid)[0])
     with ExitStack() as stack:
         with collected_log() as earlier:
-            stack.enter_context(folder_lock(run_dir, "finetune"))
+            stack.enter_context(job_lock(run_dir, "finetune"))
             checked, external = _check(first_cell, run_dir, overrides)
         _write_start(checked, external, run_dir)
         del external  # the parameters are on the disk, and training needs the memory

@@ -12,12 +12,10 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import check, disk_errors
-from bertjax.storage import folder_lock, is_local
+from bertjax.storage import UNFINISHED, folder_lock, is_local
 from bertjax.storage.outputs import errors_that_name
 from bertjax.tasks.kind import PredictedSplit
 from bertjax.tasks.registry import KINDS
-
-UNFINISHED = ".unfinished"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Cell, Grid, Result, SettingSummary
 from bertjax.json_values import value_of
 from bertjax.number_text import number_text
+from bertjax.parallel.job_lock import job_lock
 from bertjax.progress import Progress, silent
 from bertjax.storage import check_locks, folder_lock, read_json, write_whole
 from bertjax.training import checkpoint, run_config
@@ -125,7 +126,7 @@ def _run_cell(
 ) -> Result | None:
     """Run a cell, or read its earlier result; None where a signal stopped it."""
     # Its own lock: it is a run like any other, which `finetune` may also continue alone.
-    with folder_lock(folder, "finetune"):
+    with job_lock(folder, "finetune"):
         return _run_locked(config, cell, folder, prepared, tokenizer, restored_heads, progress)
 
 

@@ -18,7 +18,7 @@ from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs import onnx, saved_model, stablehlo
 from bertjax.interop.programs.serving import ServedModel, new_program, served_model
-from bertjax.storage import exact_version_of, write_whole
+from bertjax.storage import write_whole
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks.task_head import TaskHead
@@ -97,7 +97,7 @@ def export_model(
     _, found = checkpoints.find_checkpoint(checkpoint)
     request = request_digest(
         "export",
-        source=[found, exact_version_of(found / "meta" / "metadata")],
+        source=checkpoints.version_of_checkpoint(found),
         format=format,
         task=task,
         outputs=list(outputs),

@@ -3,13 +3,14 @@
 A lock is a file in the folder, `.bertjax-lock`, that names its holder. Its creation fails where it
 exists. The holder renews it while it lives. A lock is taken over from a holder that is dead: one on
 this host as soon as its process is gone, one on another host when it was not renewed for
-`EXPIRES_SECONDS`. Nobody waits for a lock.
+`EXPIRES_SECONDS`. Nothing here waits for a lock; `bertjax.parallel.job_lock` may.
 
-A process may lose its lock: where it was stopped for longer than that, such as by a machine that
-slept. So every commit checks before that the lock is still its own.
+A process may lose its lock, if it was stopped for longer than that, for example because the machine
+slept. So before each commit it checks that the lock is still its own.
 """
 
 import errno
+import glob
 import logging
 import os
 import threading
@@ -239,7 +240,7 @@ def _reason_to_take_over(
     # A clock that was set back makes the age negative: then it takes so much longer.
     raise LockError(
         f"{refusal}; {advice}; it renewed its lock {max(age, 0.0):.0f} s ago, and counts as dead in"
-        f" {expires - age:.0f} s if it does not again"
+        f" {expires - age:.0f} s unless it renews it again"
     )
 
 
@@ -284,7 +285,7 @@ def _remove_leftovers(path: epath.Path) -> None:
     if not is_local(path):
         return
     # Without a shared clock: what is removed too early makes an attempt fail, which is made again.
-    for left in Path(path).parent.glob(f"{path.name}.*"):
+    for left in Path(path).parent.glob(f"{glob.escape(path.name)}.*"):
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > LEFT_SECONDS:
                 left.unlink()

@@ -16,7 +16,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
 from bertjax.given_files import place_of
-from bertjax.storage import guards_of, is_local, read_json
+from bertjax.storage import exact_version_of, guards_of, is_local, read_json
 from bertjax.storage.output_record import check_whole
 from bertjax.training.checkpoint_files import (
     checkpoint_errors,
@@ -24,7 +24,7 @@ from bertjax.training.checkpoint_files import (
     shapes_by_name,
     steps_in,
 )
-from bertjax.training.integrity.record import SCORE, STATE, check_score, with_own_digest
+from bertjax.training.integrity.record import META, SCORE, STATE, check_score, with_own_digest
 from bertjax.training.integrity.record import read_meta as read_meta
 from bertjax.training.integrity.restoring import restore_params as restore_params
 from bertjax.training.integrity.restoring import restore_state, saved_shapes
@@ -213,6 +213,12 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
             expected=f"a run folder with {FOLDER}/STEP, or such a STEP folder",
         )
     return path, newest
+
+
+def version_of_checkpoint(folder: epath.Path) -> list[str]:
+    """Return what tells whether a checkpoint is still the same; raise the errors of `read_meta`."""
+    read_meta(folder)
+    return [str(folder), exact_version_of(folder.joinpath(*META))]
 
 
 def read_checkpoint_config(folder: epath.Path) -> Config:

@@ -202,7 +202,7 @@ def test_a_holder_on_another_host_is_dead_when_its_lock_has_expired(tmp_path, ca
     dead_lock(folder, ELSEWHERE, seconds=55, pid=1)
     refusal = (
         r"found bertjax train \(process 1 on elsewhere, .* wait until it ends, or end it; it renewed"
-        r" its lock 5\d s ago, and counts as dead in \d s if it does not again$"
+        r" its lock 5\d s ago, and counts as dead in \d s unless it renews it again$"
     )
     with pytest.raises(LockError, match=refusal), folder_lock(folder, "train", host=HERE):
         raise AssertionError
@@ -449,3 +449,9 @@ def test_a_lock_from_before_the_clock_was_set_back_says_how_long_it_counts(tmp_p
         folder_lock(epath.Path(tmp_path / "run"), "train"),
     ):
         pass
+
+
+def test_a_name_with_signs_of_patterns_is_locked_as_any_other(tmp_path):
+    with folder_lock(epath.Path(tmp_path / "a**b[1].npy"), "embed", beside=True) as lock:
+        lock.check()
+    assert left(tmp_path) == []

@@ -81,7 +81,7 @@ def grow_model(
     files = {name: _version(name) for name in (options.new_tokens, options.word_vectors) if name}
     request = request_digest(
         "grow",
-        source=[found, exact_version_of(found / "meta" / "metadata")],
+        source=checkpoint.version_of_checkpoint(found),
         options=dataclasses.asdict(options),
         files=files,
     )
