@@ -41,7 +41,7 @@ KINDS: dict[str, ModuleType] = {
     module.KIND: module for module in (kills, pairs, full_disk, flips, damage, command_lines)
 }
 IN_PROCESS = {flips.KIND, damage.KIND, command_lines.KIND}
-"""Kinds whose attacks run in one process: not of this script, which outlives its end."""
+"""Kinds whose attacks all run in one process, a child of this script, which an attack may end."""
 NEXT = "attack-begun"
 """Name of the file that tells which attack a process has begun."""
 
@@ -85,7 +85,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=20, help="of prepare, and of train")
     parser.add_argument("--other-pairs", type=int, default=3, help="of each other verb")
-    parser.add_argument("--levels", type=int, default=10, help="sizes of a disk, for each verb")
+    parser.add_argument(
+        "--levels",
+        type=int,
+        default=10,
+        help="sizes of a disk, for each of train, prepare and export",
+    )
     parser.add_argument("--flips", type=int, default=500)
     parser.add_argument("--damages", type=int, default=200)
     parser.add_argument("--command-lines", type=int, default=1000)
@@ -121,7 +126,7 @@ def in_child(kind: str, attacks: list[Attack], work: Path, path: Path, until: fl
         words += ["--ledger", str(path), "--minutes", str(minutes)]
         # Numbers of attacks are all that a kind's own options say.
         words += counts_of(kind, attacks)
-        run = subprocess.run(words, check=False, env=os.environ, stderr=subprocess.PIPE, text=True)
+        run = subprocess.run(words, check=False, stderr=subprocess.PIPE, text=True)
         if run.returncode == 0:
             continue
         last = begun.read_text() if begun.exists() else ""

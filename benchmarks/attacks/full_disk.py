@@ -18,7 +18,7 @@ MOST = ("train", "prepare", "export")
 
 
 def attacks(levels: int) -> Iterator[Attack]:
-    """Yield the levels, 1 to `levels`: the disk has that part of what the output needs."""
+    """Yield the levels, 1 to `levels`: the disk has so many parts of what the output needs."""
     for number in range(1, levels + 1):
         for verb in MOST:
             yield Attack(KIND, verb, number)

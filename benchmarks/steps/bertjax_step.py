@@ -139,7 +139,7 @@ def peak_bytes() -> int | None:
 
 
 if __name__ == "__main__":
-    huge_pages.restart_with_them()
+    huge_pages.restart_with_huge_pages()
     serve(
         lambda job: {"training": training, "loop": looped, "products": products}[job["kind"]](job)
     )

@@ -25,7 +25,8 @@ def predictions_held(folder: epath.Path, split: str) -> Iterator[None]:
     What a kill left of them is removed first. Raises `UserError` if another process holds it.
     """
     with folder_lock(folder / split, "predict", beside=True):
-        for left in folder.glob(f".{glob.escape(split)}.*{UNFINISHED}"):
+        # With the length of the random part: the name of another split may begin with this one's.
+        for left in folder.glob(f".{glob.escape(split)}.{'?' * 32}{UNFINISHED}"):
             left.rmtree()
         yield
 

@@ -112,7 +112,7 @@ class SettingSummary:
     runs: int
     """Cells that ended, those with an error included."""
     failed: int
-    """Cells among them that are no better than the baseline."""
+    """Cells among them that are no better than the baseline, or have one answer for all."""
     chosen: bool = False
     """True for the first setting with the best mean."""
 

@@ -154,8 +154,15 @@ def _glob(pattern: str) -> list[str]:
     scheme, remote, rest = pattern.partition("://")
     if not remote:
         # Not pathlib's, which refuses patterns that begin at the root.
-        # A link that leads nowhere is its own match.
-        return [match for match in glob.glob(pattern, recursive=True) if os.path.exists(match)]
+        matches = glob.glob(pattern, recursive=True)
+        for match in matches:
+            check(
+                os.path.exists(match),
+                where=f"data.corpus {match}",
+                found="a link that leads nowhere",
+                expected="a file or a folder",
+            )
+        return matches
     bucket, _, below = rest.partition("/")
     if not glob.has_magic(below):
         return []

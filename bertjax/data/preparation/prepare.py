@@ -139,7 +139,7 @@ def prepare(
 
 def _remove_work(folder: epath.Path) -> None:
     """Remove what a finished folder still has if the process was killed after the last step."""
-    # Another process that has the lock does it.
+    # If another process has the lock, that one does it.
     if (folder / WORK).exists():
         with contextlib.suppress(LockError), folder_lock(folder, "prepare"):
             _remove(folder / WORK)

@@ -27,7 +27,10 @@ class WorkItem(NamedTuple):
     arguments: tuple[Any, ...]
     folder: str = ""
     token: str = ""
-    """The folder that is written, and its lock of the process that asks for the work; or empty."""
+    """The folder that is written, and the token of its lock, or both empty.
+
+    The process that asks for the work holds the lock.
+    """
 
     def run(self) -> None:
         """Call the function; its result is dropped.

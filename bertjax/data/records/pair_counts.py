@@ -32,10 +32,10 @@ def describe_pairs(manifest: Manifest, split: str) -> str:
         return manifest.counts.get(f"{split}_{name}", 0)
 
     if not manifest.schemas[split].sentences:
-        if count("documents") == 1:
-            return f"{title}: no pairs, for the split has one document"
         if objective == "sentence_order":
             return f"{title}: no pairs, for no document of the split has two tokens"
+        if count("documents") == 1:
+            return f"{title}: no pairs, for the split has one document"
         return f"{title}: no pairs, for nearly all documents of the split have one sentence"
 
     if f"{split}_{PAIRS_WITH_NEXT}" in manifest.counts:

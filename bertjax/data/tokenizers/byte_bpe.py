@@ -17,7 +17,7 @@ from bertjax.data.tokenizers.given.registered_tokens import (
     registered_settings,
     registered_text,
 )
-from bertjax.data.tokenizers.losses import CharacterCounts, LeftOut, Losses, unread_characters
+from bertjax.data.tokenizers.losses import CharacterCounts, LeftOut, Losses, unread_of_texts
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -162,10 +162,7 @@ class ByteBPE:
     def unread(self, texts: Sequence[str]) -> np.ndarray | None:
         if not self._missing_bytes:
             return None
-        masks = [np.zeros(0, bool)]
-        for text, spans in zip(texts, self._spans(texts), strict=True):
-            masks.append(unread_characters(text, spans))
-        return np.concatenate(masks)
+        return unread_of_texts(texts, self._spans(texts))
 
     def _spans(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
         """Yield the (begin, end) of each token of a text."""

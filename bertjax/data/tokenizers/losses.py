@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ class LeftOut:
         self._left_out_id = model["vocab"][_LEFT_OUT] = len(model["vocab"])
         model |= {"merges": [], "unk_token": _LEFT_OUT, "fuse_unk": False}
         self._engine = Engine.from_str(json.dumps({**content, "post_processor": None}))
-        # Such as the mark of a space, which rules may put before text: at the first one's place.
+        # What rules put before text, such as the mark of a space: at the first character's place.
         before, _, _ = "".join(self._symbols("a").tokens).partition("a")
         self._put_before = set(before)
 
@@ -115,6 +115,12 @@ def is_blank(character: str) -> bool:
     """Return whether nothing is seen of a character: white space, control and format characters."""
     # These categories are what BERT's tokenizer drops: `_is_control` of its tokenization.py.
     return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
+
+
+def unread_of_texts(texts: Sequence[str], spans: Iterable[Iterable[tuple[int, int]]]) -> np.ndarray:
+    """Return `unread_characters` of each text, joined; bool [characters]."""
+    masks = [np.zeros(0, bool), *map(unread_characters, texts, spans)]
+    return np.concatenate(masks)
 
 
 def unread_characters(text: str, spans: Iterable[tuple[int, int]]) -> np.ndarray:

@@ -95,7 +95,8 @@ class Tokenizer(Protocol):
     def unread(self, texts: Sequence[str]) -> np.ndarray | None:
         """Return true for each character of the joined texts that no token has; bool [characters].
 
-        Such is a delimiter that a file's rules remove. None: white space and marks at most are.
+        Such a character is a delimiter that a file's rules remove. None: at most white space and
+        marks have no token.
         """
         ...
 

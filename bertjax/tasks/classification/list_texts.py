@@ -143,11 +143,12 @@ def is_list_text(text: str) -> bool:
     """
     if LIST.fullmatch(text):
         return bool(set(text) & set(",'\""))
-    if TUPLE.fullmatch(text) or SET.fullmatch(text) or SET_CALL.fullmatch(text):
-        items = re.split(r"[\s,]+", text[1:-1].strip(" ,"))
+    call = SET_CALL.fullmatch(text)
+    if call or TUPLE.fullmatch(text) or SET.fullmatch(text):
+        inner = call[1].strip() if call else text
+        items = re.split(r"[\s,]+", inner[1:-1].strip(" ,"))
         return bool(set(text) & set("'\"")) or (len(items) > 1 and set(items) <= _BITS)
-    is_array = ARRAY.fullmatch(text) and len(text.split()) > 1
-    return bool(is_array) or re.match(rf"{CALL.pattern}\(\[", text) is not None
+    return ARRAY.fullmatch(text) is not None or re.match(rf"{CALL.pattern}\(\[", text) is not None
 
 
 _BITS = {"0", "1", "0.", "1.", "0.0", "1.0", "True", "False"}

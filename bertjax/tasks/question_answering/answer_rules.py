@@ -192,7 +192,7 @@ RULE_OF_SCRIPT = {
 
 
 SET_SHARE = 0.9
-"""The share of a set's paragraphs without spaces from which all its answers have their rule."""
+"""If this share of a set's paragraphs or more has no spaces, one rule is for all its answers."""
 
 
 def rules_of_texts(texts: Sequence[str], answers: Sequence[Sequence[str]] = ()) -> list[AnswerRule]:

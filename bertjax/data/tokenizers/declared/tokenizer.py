@@ -18,7 +18,7 @@ from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.removal import may_remove
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
-from bertjax.data.tokenizers.losses import Losses, unread_characters
+from bertjax.data.tokenizers.losses import Losses, unread_of_texts
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -95,10 +95,7 @@ class DeclaredTokenizer:
     def unread(self, texts: Sequence[str]) -> np.ndarray | None:
         if not self._may_remove:
             return None
-        masks = [np.zeros(0, bool)]
-        for text, offsets in zip(texts, self._offsets(texts), strict=True):
-            masks.append(unread_characters(text, offsets))
-        return np.concatenate(masks)
+        return unread_of_texts(texts, self._offsets(texts))
 
     def _offsets(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
         """Yield the (begin, end) of each token of a text."""
