@@ -161,7 +161,7 @@ def split_words(tmp_path, sentences, kind, word_segmenter):
     return masked, partly
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS[:2], pytest.param("bpe", marks=pytest.mark.slow)])
 def test_a_preparation_masks_whole_chinese_words(tmp_path, real_sentences, kind):
     masked, partly = split_words(tmp_path, real_sentences, kind, "jieba")
     assert masked > 100
