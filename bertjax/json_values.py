@@ -21,7 +21,7 @@ def record(kind: type[T], values: object, where: str) -> T:
     whose message begins with `where` (the file), for a field that is missing or unknown, and for a
     value of another type, a number that is not finite and an integer beyond 64 bits.
     """
-    check(isinstance(values, Mapping), where=where, found=shown(values), expected="an object")
+    _check(isinstance(values, Mapping), values, where, "an object")
     given = typing.cast(Mapping[str, object], values)
     kinds = _field_types(typing.cast(type, kind))
     for name in given:
@@ -57,12 +57,7 @@ def value_of(kind: Any, value: Any, where: str) -> Any:
         return value_of(kind, value, where)
     if origin is Literal:
         choices = f"one of {', '.join(map(str, members))}"
-        check(
-            isinstance(value, str) and value in members,
-            where=where,
-            found=shown(value),
-            expected=choices,
-        )
+        _check(isinstance(value, str) and value in members, value, where, choices)
         return value
     if origin is None:
         return _plain(kind, value, where)
@@ -89,10 +84,10 @@ def _field_types(kind: type) -> dict[str, Any]:
 def _collection(origin: Any, members: tuple[Any, ...], value: Any, where: str) -> Any:
     """Return a list as a list or a tuple, and an object as a dict, each item checked."""
     if issubclass(origin, Mapping):
-        check(isinstance(value, dict), where=where, found=shown(value), expected="an object")
+        _check(isinstance(value, dict), value, where, "an object")
         kind = members[1]
         return {name: value_of(kind, item, f"{where}: {name}") for name, item in value.items()}
-    check(isinstance(value, list | tuple), where=where, found=shown(value), expected="a list")
+    _check(isinstance(value, list | tuple), value, where, "a list")
     items = [value_of(members[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
     return tuple(items) if origin is tuple else items
 
@@ -104,13 +99,16 @@ def _plain(kind: type, value: Any, where: str) -> Any:
     if kind in (int, float) and is_number:
         # Those of NumPy, signed and unsigned: keys of documents are unsigned.
         is_right = -(2**63) <= value < 2**64 if isinstance(value, int) else math.isfinite(value)
-        check(is_right, where=where, found=shown(value), expected="a finite number of 64 bits")
+        _check(is_right, value, where, "a finite number of 64 bits")
         if kind is float:
             return float(value)
-    check(
-        isinstance(value, kind) and isinstance(value, bool) == (kind is bool),
-        where=where,
-        found=shown(value),
-        expected=f"a value of type {kind.__name__}",
-    )
+    is_kind = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+    _check(is_kind, value, where, f"a value of type {kind.__name__}")
     return value
+
+
+def _check(condition: bool, value: object, where: str, expected: str) -> None:
+    """Raise `UserError` that shows the value, unless `condition` is true."""
+    # Shown only then: a file may have many thousands of numbers.
+    if not condition:
+        raise mismatch(where=where, found=shown(value), expected=expected)

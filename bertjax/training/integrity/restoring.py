@@ -37,7 +37,7 @@ def restore_state(folder: epath.Path, target: TrainState) -> TrainState:
     differ from those of the target, and `DamagedCheckpointError` if a number is not as it was
     saved. All processes call this, and all raise the same error.
     """
-    return _restored(folder, target, (), False, lambda: _read_tree(folder, target))
+    return _restored(folder, target, (), False, lambda _: _read_tree(folder, target))
 
 
 def restore_params(
@@ -57,8 +57,8 @@ def restore_params(
     ignored = tuple(f"params/{group}/" for group in ignored_groups)
     item = {"params": target}
 
-    def read() -> Any:
-        as_saved = _with_saved_types(item, saved_shapes(folder)) if cast else item
+    def read(shapes: Mapping[str, ShapeAndType]) -> Any:
+        as_saved = _with_saved_types(item, shapes) if cast else item
         # The optimizer's state, if there is one, is left out.
         return _read_tree(folder, as_saved, partial=True)
 
@@ -71,7 +71,11 @@ def saved_shapes(folder: epath.Path) -> dict[str, ShapeAndType]:
 
     Raises `DamagedCheckpointError`.
     """
-    saved = read_saved_arrays(folder)
+    return _shapes(folder, read_saved_arrays(folder))
+
+
+def _shapes(folder: epath.Path, saved: SavedArrays | None) -> dict[str, ShapeAndType]:
+    """Return the shapes and types of `saved`, or those of Orbax where there are no digests."""
     if saved is not None:
         return {name: (entry.shape, jnp.dtype(entry.dtype)) for name, entry in saved.items()}
     # A checkpoint of an earlier version: Orbax opens each tensor.
@@ -104,16 +108,20 @@ def _restored(
     target: Any,
     ignored: tuple[str, ...],
     cast: bool,
-    read: Callable[[], Any],
+    read: Callable[[Mapping[str, ShapeAndType]], Any],
 ) -> Any:
-    """Return what `read` returns, after names, shapes, types and numbers were compared."""
+    """Return what `read` returns, after names, shapes, types and numbers were compared.
+
+    `read` is given the shapes and types of the saved tensors.
+    """
     tree, damage = None, ""
     saved: SavedArrays | None = None
     with checkpoint_errors(folder):
         try:
             saved = read_saved_arrays(folder)
-            compare(folder, saved_shapes(folder), target, ignored, cast=cast)
-            tree = _read(folder, read)
+            shapes = _shapes(folder, saved)
+            compare(folder, shapes, target, ignored, cast=cast)
+            tree = _read(folder, lambda: read(shapes))
         except DamagedCheckpointError as error:
             damage = error.found
     damage = _agreed_damage(tree, damage, saved)
