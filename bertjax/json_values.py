@@ -88,8 +88,12 @@ def _collection(origin: Any, members: tuple[Any, ...], value: Any, where: str) -
         kind = members[1]
         return {name: value_of(kind, item, f"{where}: {name}") for name, item in value.items()}
     _check(isinstance(value, list | tuple), value, where, "a list")
-    items = [value_of(members[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    return tuple(items) if origin is tuple else items
+    if members[0] is str and all(type(item) is str for item in value):
+        # At once: a sample of a corpus has a million sentences.
+        items = value
+    else:
+        items = [value_of(members[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    return tuple(items) if origin is tuple else list(items)
 
 
 def _plain(kind: type, value: Any, where: str) -> Any:
