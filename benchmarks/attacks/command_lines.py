@@ -3,20 +3,17 @@
 They are those of the fuzz test of the command line (`tests/cli/fuzz/`), from a seed of our own.
 """
 
-import importlib
 import shutil
-import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 
+from attacks.fuzz_test import fuzz_part
 from attacks.result import ENDED_WELL, ONE_LINE, TRACEBACK, WAITED, Attack, Result
 
 KIND = "command line"
 SEED = 19
 BLOCK = 1000
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def attacks(count: int) -> Iterator[Attack]:
@@ -29,8 +26,8 @@ def attempt(place: Path, attack: Attack) -> Result:
     """Run one command line in a copy of the fuzz test's workplace."""
     original, live = _workplace(place.parent)
     words = _drawn(BLOCK * (1 + attack.number // BLOCK))[attack.number]
-    ended = _fuzz("outcome").run(words, live)
-    _fuzz("damage").restore(original, live)
+    ended = fuzz_part("outcome").run(words, live)
+    fuzz_part("damage").restore(original, live)
     details = {"words": words}
     if ended.fault:
         verdict = WAITED if ended.fault.startswith("hangs") else TRACEBACK
@@ -40,19 +37,9 @@ def attempt(place: Path, attack: Attack) -> Result:
     return Result(verdict, lines[-1][:200], details)
 
 
-def _fuzz(name: str) -> ModuleType:
-    """Import a part of the fuzz test of this checkout, whichever bertjax is attacked."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        return importlib.import_module(f"tests.cli.fuzz.{name}")
-    finally:
-        # Worker processes take over the path; they must not find another bertjax.
-        sys.path.remove(str(ROOT))
-
-
 @lru_cache
 def _drawn(count: int) -> list[list[str]]:
-    return list(_fuzz("draws").command_lines(SEED, count))
+    return list(fuzz_part("draws").command_lines(SEED, count))
 
 
 @lru_cache
@@ -61,6 +48,6 @@ def _workplace(folder: Path) -> tuple[Path, Path]:
     original, live = folder / "fuzz", folder / "fuzz-live"
     for old in (original, live):
         shutil.rmtree(old, ignore_errors=True)
-    _fuzz("workplace").make(original)
+    fuzz_part("workplace").make(original)
     shutil.copytree(original, live)
     return original, live

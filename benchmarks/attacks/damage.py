@@ -8,7 +8,7 @@ from typing import Any
 
 from attacks import targets, workplace
 from attacks.in_process import answer_of
-from attacks.result import Attack, Result
+from attacks.result import Attack, Result, in_turn
 from attacks.targets import TARGETS
 
 KIND = "damaged file"
@@ -33,10 +33,8 @@ OTHERS: list[Any] = [
 
 
 def attacks(count: int) -> Iterator[Attack]:
-    """Yield the attacks: every kind of file in turn."""
-    names = list(TARGETS)
-    for number in range(count):
-        yield Attack(KIND, names[number % len(names)], number)
+    """Return the attacks: every kind of file in turn."""
+    return in_turn(KIND, TARGETS, count)
 
 
 def attempt(place: Path, attack: Attack) -> Result:

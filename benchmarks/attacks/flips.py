@@ -6,17 +6,15 @@ from pathlib import Path
 
 from attacks import targets, workplace
 from attacks.in_process import answer_of
-from attacks.result import Attack, Result
+from attacks.result import Attack, Result, in_turn
 from attacks.targets import TARGETS
 
 KIND = "flip"
 
 
 def attacks(count: int) -> Iterator[Attack]:
-    """Yield the attacks: every kind of file in turn."""
-    names = list(TARGETS)
-    for number in range(count):
-        yield Attack(KIND, names[number % len(names)], number)
+    """Return the attacks: every kind of file in turn."""
+    return in_turn(KIND, TARGETS, count)
 
 
 def attempt(place: Path, attack: Attack) -> Result:

@@ -4,28 +4,25 @@ import contextlib
 import io
 import logging
 import os
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attacks.fuzz_test import fuzz_part
 from attacks.processes import is_one_line
 from attacks.result import ENDED_WELL, ONE_LINE, TRACEBACK, WAITED
 from bertjax.cli.main import main
 from bertjax.errors import UserError
 
+outcome = fuzz_part("outcome")
+
 LIMIT_S = 120.0
 """After this time a verb is interrupted."""
 IDLE_CPU_S = 0.3
 """A verb of more than ten seconds that computes less than this has waited."""
-
-
-class OutOfTime(BaseException):
-    """The verb is still at work at the limit."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,20 @@ def answer_of(read: Callable[[], Any], folder: Path) -> Answer:
     logger.addHandler(warnings)
     begin, cpu_begin = time.monotonic(), _cpu_seconds()
     try:
-        with contextlib.chdir(folder), _time_limit(LIMIT_S):
+        with contextlib.chdir(folder), outcome.time_limit(LIMIT_S):
             values = read()
         answer = Answer(ENDED_WELL, values=values)
     except UserError as error:
         answer = Answer(ONE_LINE, str(error))
-    except OutOfTime:
+    except outcome.OutOfTime:
         answer = Answer(WAITED, f"interrupted after {LIMIT_S:.0f} s")
     except KeyboardInterrupt:
         raise
     # Whatever else comes is a traceback on the user's terminal.
     except BaseException as error:
-        answer = Answer(TRACEBACK, f"{_place()}: {type(error).__name__}: {_short(error)}")
+        answer = Answer(
+            TRACEBACK, f"{outcome.place_of_exception()}: {type(error).__name__}: {_short(error)}"
+        )
     finally:
         logger.removeHandler(warnings)
     wall_s, cpu_s = time.monotonic() - begin, _cpu_seconds() - cpu_begin
@@ -89,8 +88,8 @@ def run(words: Sequence[str]) -> str:
 
     Raises `UserError` with its line for status 2, and what it raises for a traceback.
     """
-    out, err = _Stream(), _Stream()
-    out.reconfigure(errors="strict")
+    out, err = outcome.Stream(), outcome.Stream()
+    err.reconfigure(errors="backslashreplace")
     stdin = sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
@@ -112,45 +111,11 @@ def run(words: Sequence[str]) -> str:
     return out.text()
 
 
-class _Stream(io.TextIOWrapper):
-    """A stream in memory that can be reconfigured, as those of a process."""
-
-    def __init__(self) -> None:
-        # Python's own stderr shows by escapes what the encoding does not have.
-        super().__init__(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
-
-    def text(self) -> str:
-        self.flush()
-        return self.buffer.getvalue().decode(errors="replace")
-
-
 def _cpu_seconds() -> float:
     """Return what this process has computed, and the processes of a pool that has ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _place() -> str:
-    """Return the innermost two lines of bertjax through which the exception came."""
-    _, _, trace = sys.exc_info()
-    frames = [frame for frame in traceback.extract_tb(trace) if "/bertjax/" in frame.filename]
-    places = [f"{frame.filename.rpartition('/bertjax/')[2]}:{frame.lineno}" for frame in frames]
-    return " < ".join(reversed(places[-2:]))
-
-
 def _short(error: object) -> str:
     return " ".join(str(error).split())[:200]
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attacks.outputs import judge_output
 from attacks.processes import Process, run
-from attacks.result import DELETE_BY_HAND, ONE_LINE, Attack, Result
+from attacks.result import DELETE_BY_HAND, ONE_LINE, Attack, Result, in_turn
 from attacks.verbs import VERBS, output_path
 from attacks.workplace import new_output, seconds_of
 
@@ -14,10 +14,8 @@ KIND = "kill"
 
 
 def attacks(count: int) -> Iterator[Attack]:
-    """Yield the attacks: every verb in turn."""
-    names = list(VERBS)
-    for number in range(count):
-        yield Attack(KIND, names[number % len(names)], number)
+    """Return the attacks: every verb in turn."""
+    return in_turn(KIND, VERBS, count)
 
 
 def attempt(place: Path, attack: Attack) -> Result:

@@ -1,5 +1,7 @@
 """What an attack shows: a verdict, and in words what happened."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -65,3 +67,9 @@ class Attack:
     def entry(self, result: Result) -> dict[str, Any]:
         """Return the attack and its result as an entry of the ledger."""
         return {**asdict(self), **asdict(result)}
+
+
+def in_turn(kind: str, names: Iterable[str], count: int) -> Iterator[Attack]:
+    """Yield so many attacks of a kind, on each verb or kind of file in turn."""
+    for number, name in zip(range(count), itertools.cycle(names), strict=False):
+        yield Attack(kind, name, number)

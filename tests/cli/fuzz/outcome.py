@@ -31,7 +31,7 @@ class Outcome:
 
 def run(words: Sequence[str], folder: Path, *, limit: float = 60.0, stdin: bytes = b"") -> Outcome:
     """Run a command line inside `folder`; after `limit` seconds it counts as hanging."""
-    out, err = _Stream(), _Stream()
+    out, err = Stream(), Stream()
     status, fault = None, ""
     before = sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
@@ -42,12 +42,14 @@ def run(words: Sequence[str], folder: Path, *, limit: float = 60.0, stdin: bytes
         status = 0 if stop.code in (0, None) else 1
         fault = "" if status == 0 else f"SystemExit {stop.code}"
     except OutOfTime:
-        fault = f"hangs: {_place()}"
+        fault = f"hangs: {place_of_exception()}"
     # Whatever leaves `main` is a traceback on the user's terminal.
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        fault = f"{_place()}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        fault = (
+            f"{place_of_exception()}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        )
     finally:
         sys.stdin = before
     said = err.text()
@@ -64,7 +66,7 @@ def _form(status: int | None, err: str) -> str:
     return "" if status == 0 else f"status {status}"
 
 
-def _place() -> str:
+def place_of_exception() -> str:
     """Return the innermost lines of bertjax at which the exception came up."""
     trace = sys.exc_info()[2]
     frames = [frame for frame in traceback.extract_tb(trace) if "/bertjax/" in frame.filename]
@@ -89,7 +91,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-class _Stream(io.TextIOWrapper):
+class Stream(io.TextIOWrapper):
     """A stream of text in memory that can be reconfigured, as those of a process."""
 
     def __init__(self) -> None:
@@ -102,7 +104,7 @@ class _Stream(io.TextIOWrapper):
 
 
 @contextlib.contextmanager
-def _redirected(out: _Stream, err: _Stream) -> Iterator[None]:
+def _redirected(out: Stream, err: Stream) -> Iterator[None]:
     # Python's own stderr: a text that no encoding has is shown by escapes.
     err.reconfigure(errors="backslashreplace")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
