@@ -2,8 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from etils import epath
@@ -127,6 +127,18 @@ def finetune(
     'checkpoints'
     """
     run_dir = place_of(run_dir)
+    with _started(config, run_dir, overrides) as (checked, earlier):
+        return _finetune(checked, run_dir, progress, earlier)
+
+
+@contextmanager
+def _started(
+    config: Config, run_dir: epath.Path, overrides: Collection[str]
+) -> Iterator[tuple[_Checked, Sequence[logging.LogRecord]]]:
+    """Hold the lock of a run folder whose start is checked and written, within the block.
+
+    Yields what training needs, and the lines of the log so far.
+    """
     with ExitStack() as stack:
         # Nothing is written before all is checked, so there is no log file yet.
         with collected_log() as earlier:
@@ -134,7 +146,7 @@ def finetune(
             checked, external = _check(config, run_dir, overrides)
         _write_start(checked, external, run_dir)
         del external  # the parameters are on the disk, and training needs the memory
-        return _finetune(checked, run_dir, progress, earlier)
+        yield checked, earlier
 
 
 def _finetune(
@@ -217,13 +229,10 @@ def sweep(
     )
     # Settings and data are checked as the first cell has them; the others differ in numbers only.
     first_cell = sweeping.cell_config(config, cells(grid)[0])
-    with ExitStack() as stack:
-        with collected_log() as earlier:
-            stack.enter_context(job_lock(run_dir, "finetune"))
-            checked, external = _check(first_cell, run_dir, overrides)
-        _write_start(checked, external, run_dir)
-        del external  # the parameters are on the disk, and training needs the memory
-        stack.enter_context(log_to_file(run_dir, earlier))
+    with (
+        _started(first_cell, run_dir, overrides) as (checked, earlier),
+        log_to_file(run_dir, earlier),
+    ):
         log_signatures(checked.prepared.signatures)
         swept = sweeping.sweep(
             checked.config,

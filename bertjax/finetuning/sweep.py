@@ -78,7 +78,11 @@ def sweep(
             # One at a time: the training rows of all seeds may not fit into memory.
             by_seed = {seed: finetune.prepare(config.replace(seed=seed), tokenizer)}
         folder = _folder(run_dir, cell)
-        result = _run_cell(config, cell, folder, by_seed[seed], tokenizer, restored_heads, progress)
+        # Its own lock: it is a run like any other, which `finetune` may also continue alone.
+        with job_lock(folder, "finetune"):
+            result = _run_cell(
+                config, cell, folder, by_seed[seed], tokenizer, restored_heads, progress
+            )
         if result is None:
             stopped = True
             break
@@ -125,21 +129,6 @@ def _run_cell(
     progress: Progress,
 ) -> Result | None:
     """Run a cell, or read its earlier result; None where a signal stopped it."""
-    # Its own lock: it is a run like any other, which `finetune` may also continue alone.
-    with job_lock(folder, "finetune"):
-        return _run_locked(config, cell, folder, prepared, tokenizer, restored_heads, progress)
-
-
-def _run_locked(
-    config: Config,
-    cell: Cell,
-    folder: epath.Path,
-    prepared: Prepared,
-    tokenizer: Tokenizer,
-    restored_heads: tuple[Head, ...],
-    progress: Progress,
-) -> Result | None:
-    """Do the work of `_run_cell`."""
     resolved = finetune.resolve(cell_config(config, cell), prepared, restored_heads)
     failed, finished = (folder / FAILED).exists(), (folder / checkpoint.RESULT).exists()
     if failed or finished:
