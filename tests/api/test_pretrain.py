@@ -316,6 +316,7 @@ def test_a_held_out_split_of_one_document_is_evaluated_without_pairs(
         assert "next_sentence_labels" not in read
 
 
+@pytest.mark.slow
 def test_a_corpus_of_one_document_is_trained_on_without_held_out_data(library, tmp_path):
     text = (library / "corpus.txt").read_text().replace("\n\n", "\n")
     (tmp_path / "book.txt").write_text(text)

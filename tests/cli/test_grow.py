@@ -103,6 +103,7 @@ def test_all_at_once_a_grown_model_fills_masks_with_new_words_in_longer_inputs(
         assert f" {word} " in filled
 
 
+@pytest.mark.slow
 def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(source, tmp_path):
     model = grown(source, tmp_path / "to", "--max-seq-length", 40)
     before, after = leaves(load_model(source).params), leaves(model.params)
@@ -164,6 +165,7 @@ def test_mistakes_are_one_line_and_leave_nothing(source, tmp_path, words, messag
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.slow
 def test_sentencepiece_takes_vectors_but_no_new_words(tmp_path):
     tokenizer = train_tokenizer(
         TokenizerConfig(kind="unigram", vocab_size=40), ["the cat sees the cat"] * 50

@@ -117,6 +117,7 @@ def test_an_answer_is_written_whole_and_printed_with_its_label(compiled, tmp_pat
     assert "nothing of it measured" in describe(compiled)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_too_large_says_that_it_does_not_fit(slice_2x2):
     huge = estimate(on_four_chips(train={"batch_size": 2**22}), slice_2x2)
     assert not huge.fits

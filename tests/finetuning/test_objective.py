@@ -97,6 +97,7 @@ def assert_close(largest, what, wanted, found, bound):
         largest(what, np.abs(a - b).max() / max(np.abs(a).max(), 1e-3), bound)
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_task_gives_no_gradient_at_all_to_the_head_of_another(on_one_device):
     for own, other in (("text", "tags"), ("tags", "text")):
         gradient, _ = on_one_device[own]

@@ -79,6 +79,7 @@ def test_a_fault_that_is_no_users_stays_what_beam_makes_of_it(tmp_path):
     assert not isinstance(raised.value, UserError)
 
 
+@pytest.mark.slow
 def test_the_command_line_prepares_by_beam(corpus, tmp_path):
     tiny = runpy.run_path(str(ROOT / "configs" / "tiny.py"))["get_config"]()
     data = dataclasses.replace(tiny.data, corpus=(str(corpus),), dupe_factor=2, workers=1)

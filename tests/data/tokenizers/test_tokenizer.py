@@ -130,6 +130,7 @@ def test_symbols_inside_words_get_the_same_ids_in_every_process():
         assert run.stdout == f"{expected}\n"
 
 
+@pytest.mark.slow
 def test_chinese_wordpiece_training_is_the_same_in_every_process(shared_data):
     code = (
         "import lzma, sys; from bertjax.data.tokenizers.tokenizer import train_tokenizer; from bertjax.config import TokenizerConfig;"
