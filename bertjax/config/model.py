@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bertjax.config.field_types import check_fields
+from bertjax.config.layers import Activation, LayerConfig, check_layers
 from bertjax.config.range_checks import fit_int32, fraction_below_one, not_negative, positive
 from bertjax.errors import check
 
@@ -15,8 +16,8 @@ Remat = Literal["none", "dots", "heads", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The encoder of arXiv 1810.04805; the defaults are BERT base."""
+class ModelConfig(LayerConfig):
+    """An encoder; the defaults are BERT base (arXiv 1810.04805)."""
 
     vocab_size: int = 30_522
     """Number of word embeddings; not less than the tokenizer's number of tokens.
@@ -26,27 +27,20 @@ class ModelConfig:
     """Hidden size D: width of the hidden states; a multiple of num_attention_heads."""
     num_hidden_layers: int = 12
     """Number of layers N."""
-    num_attention_heads: int = 12
-    """Number of attention heads H; each has width D / H."""
     intermediate_size: int = 3072
     """Width F of the feed-forward sublayer; 4 D in BERT."""
-    hidden_act: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
-    """Activation of the feed-forward sublayer (arXiv 1606.08415).
-    gelu: exact, computed with erf. gelu_tanh: the tanh approximation of gelu, which the original
-    code of BERT uses.
-    """
     # As BERT's paper (arXiv 1810.04805, appendix A.2): 0.1 on all layers.
     hidden_dropout_prob: float = 0.1
-    """Dropout rate after the embeddings and after each sublayer: 0 to below 1."""
+    """Dropout rate at the dropout_places, and before the heads of tasks: 0 to below 1."""
     attention_probs_dropout_prob: float = 0.1
     """Dropout rate of the attention probabilities: 0 to below 1."""
     max_position_embeddings: int = 512
-    """Number of position embeddings; not less than data.max_seq_length + position_offset."""
+    """Number of positions; not less than data.max_seq_length + position_offset."""
     # RoBERTa's tokens begin after the position of padding, padding_idx = 1.
     position_offset: int = 0
     """Index of the position embedding of a row's first token; 0 for BERT, 2 for RoBERTa."""
     type_vocab_size: int = 2
-    """Number of token-type (segment) embeddings."""
+    """Number of token-type (segment) embeddings; 0: none."""
     embedding_size: int = 0
     """Width E of embeddings that are then projected to D (arXiv 1909.11942); 0: no projection."""
     share_layers: bool = False
@@ -55,23 +49,42 @@ class ModelConfig:
     """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
     pooler computes the sentence vector; nsp needs it.
     """
+    pooling: Literal["first", "mean"] = "first"
+    """Hidden states that the pooler reads: that of the first token, or their mean."""
+    pooler: Literal["dense", "none"] = "dense"
+    """What the pooler computes: a linear layer and an activation (dense), or nothing (none)."""
+    pooler_act: Literal["tanh", Activation] = "tanh"
+    """Activation of the pooler."""
+    pooler_norm: bool = False
+    """Whether a norm follows the pooler's activation."""
+    mlm_transform: bool = True
+    """Whether the head for masked words has a linear layer, an activation and a norm."""
+    mlm_act: Literal["same", Activation] = "same"
+    """Activation of the head for masked words; same: hidden_act."""
+    mlm_norm: bool = True
+    """Whether the activation of the head for masked words is followed by a norm."""
+    mlm_tied: bool = True
+    """Use the word embeddings for the logits of masked words (arXiv 1608.05859)."""
+    z_loss: float = 0.0
+    """Factor of the squared logarithm of the softmax's denominator, added to the loss of each
+    masked word (arXiv 2204.02311); 0: none.
+    """
+    initializer: Literal["truncated_normal", "uniform"] = "truncated_normal"
+    """Distribution of the initial kernels and embeddings."""
     # As the original code (modeling.py, BertConfig).
     initializer_range: float = 0.02
-    """Standard deviation of the normal distribution of the initial parameters.
-    Kernels and embeddings are drawn from it, truncated at two standard deviations. Biases start
-    at 0.
+    """Scale of the initial kernels and embeddings; biases start at 0.
+    truncated_normal: the standard deviation, truncated at two of it. uniform: the largest value.
+    """
+    scaled_init: Literal["none", "depth", "layer"] = "none"
+    """Smaller initial kernels where a sublayer's output is added.
+    depth: those of the last linear layers of each sublayer and of the head for masked words are
+    divided by the root of 2 N (arXiv 1909.08053). layer: those of the feed-forward sublayer of
+    layer i, counted from 1, are divided by the root of 2 i (arXiv 2410.24159).
     """
     # As in the original code: PyTorch's default 1e-5 would change the output of a trained model.
     layer_norm_eps: float = 1e-12
     """Number added to the variance in layer norms."""
-    local_attention: int = 0
-    """Window width in tokens of layers with local attention (arXiv 2412.13663); even; 0: none.
-    A token attends to the tokens up to local_attention / 2 positions before and after it. The cost
-    of a row is then linear in its length.
-    """
-    # As ModernBERT (arXiv 2412.13663): every third layer is global, the first among them.
-    global_attn_every_n_layers: int = 3
-    """With local_attention: every n-th layer, beginning with the first, is global; 0: no layer."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
     # A loop: to write the layers out takes several times as long to compile (docs/benchmarks.md).
@@ -107,13 +120,12 @@ class ModelConfig:
         positive(
             "model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
         )
-        positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
+        positive("model", self, "intermediate_size", "max_position_embeddings")
         positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
         fit_int32("model", self)
-        _check_attention_window(self)
-        not_negative(
-            "model", self, "embedding_size", "position_offset", "global_attn_every_n_layers"
-        )
+        not_negative("model", self, "embedding_size", "position_offset", "type_vocab_size")
+        not_negative("model", self, "z_loss")
+        check_layers(self)
         _check_positions(self)
         _check_heads(self)
         _check_dropout(self)
@@ -123,6 +135,7 @@ class ModelConfig:
             found=self.hidden_size,
             expected=f"a multiple of model.num_attention_heads ({self.num_attention_heads})",
         )
+        _check_head_widths(self)
 
     @property
     def max_length(self) -> int:
@@ -130,36 +143,34 @@ class ModelConfig:
         return self.max_position_embeddings - self.position_offset
 
     @property
+    def head_width(self) -> int:
+        """Width K of an attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def key_value_heads(self) -> int:
+        """Number of heads of keys and values."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
     def attends_globally(self) -> tuple[bool, ...]:
         """One value for each of the N layers: true if the layer has global attention."""
         return tuple(self.is_global(layer) for layer in range(self.num_hidden_layers))
 
-    def is_global(self, layer: int) -> bool:
-        """Return true if the layer, counted from 0, has global attention."""
-        every = self.global_attn_every_n_layers
-        return not self.local_attention or (every > 0 and layer % every == 0)
-
     @property
     def alternates(self) -> bool:
         """True if some layers have global and others local attention."""
-        # It is enough to compare layers 0 and 1. For n above 1, layer 0 is global and layer 1 is
-        # local. For n = 0 all layers are local, and for n = 1 all are global.
-        return self.num_hidden_layers > 1 and self.is_global(0) != self.is_global(1)
+        return len(set(self.attends_globally)) > 1
+
+    @property
+    def mlm_activation(self) -> Activation:
+        """The activation of the head for masked words."""
+        return self.hidden_act if self.mlm_act == "same" else self.mlm_act
 
     @property
     def embedding_width(self) -> int:
         """Width of the embedding tables: `embedding_size`, or `hidden_size` if that is 0."""
         return self.embedding_size or self.hidden_size
-
-
-def _check_attention_window(model: ModelConfig) -> None:
-    # The width is even because half of the window is on each side of a token.
-    check(
-        model.local_attention >= 0 and model.local_attention % 2 == 0,
-        where="model.local_attention",
-        found=model.local_attention,
-        expected="an even number, 0 or more",
-    )
 
 
 def _check_positions(model: ModelConfig) -> None:
@@ -180,6 +191,22 @@ def _check_heads(model: ModelConfig) -> None:
         where="model.heads",
         found=model.heads,
         expected="each once, and pooler where there is nsp",
+    )
+
+
+def _check_head_widths(model: ModelConfig) -> None:
+    check(
+        model.positions != "rotary" or model.head_width % 2 == 0,
+        where="model.positions",
+        found=model.positions,
+        expected=f"another for heads of odd width ({model.head_width})",
+    )
+    # Without its linear layer the head has nothing that could change the width.
+    check(
+        model.mlm_transform or not model.embedding_size or not model.mlm_tied,
+        where="model.mlm_transform",
+        found=model.mlm_transform,
+        expected="true, for embeddings of another width",
     )
 
 
