@@ -21,8 +21,10 @@ from bertjax.config import ModelConfig
 from bertjax.model import long_attention, random_bits
 from bertjax.model.kernels import gpu_attention, tpu_attention
 from bertjax.model.kernels import selection as kernels
-from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
+from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm, dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
+from bertjax.model.relative_attention import RelativeVectors, relative_scores
+from bertjax.model.rotary import Rotation, rotate
 
 QUERIES: Names = ("batch", "length", "heads", None)
 KEYS: Names = ("batch", None, "heads", None)  # each device needs all keys of its rows
@@ -48,6 +50,7 @@ def attention(
     key: Array | None = None,
     is_global: Array | bool = True,
     layout: Layout = ANYWHERE,
+    relative: RelativeVectors | None = None,
 ) -> Array:
     """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1).
 
@@ -55,8 +58,19 @@ def attention(
     dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
     `is_global` (a bool or bool []) is False, each query sees only keys at most
     `config.local_attention` / 2 positions away. The result for a query that sees no key is a mean
-    of values, so that outputs at padding are finite.
+    of values, so that outputs at padding are finite. `relative` adds scores of relative positions.
     """
+    if relative is not None:
+        return scored(
+            config,
+            q_BxLxHxK,
+            k_BxLxHxK,
+            v_BxLxHxK,
+            segments,
+            key=key,
+            layout=layout,
+            relative=relative,
+        )
     arrays = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments)
     to_all: Callable[..., Array] = partial(_global_attention, config, key=key, layout=layout)
     to_window = partial(_local_attention, config, key=key, layout=layout)
@@ -148,6 +162,7 @@ def scored(
     window: int = 0,
     key: Array | None = None,
     layout: Layout = ANYWHERE,
+    relative: RelativeVectors | None = None,
 ) -> Array:
     """`attention` with the whole matrix of scores, [B, H, L, M].
 
@@ -155,11 +170,20 @@ def scored(
     """
     # The queries are scaled instead of the scores, because there are fewer queries.
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
+    if relative is not None:
+        # Three kinds of scores are added up (arXiv 2006.03654, equation 4).
+        scale /= math.sqrt(3)
+    q_BxLxHxK = q_BxLxHxK * scale
     # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
     # sums.
     scores = jnp.einsum(
-        "blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32
+        "blhk,bmhk->bhlm", q_BxLxHxK, k_BxMxHxK, preferred_element_type=jnp.float32
     )
+    if relative is not None:
+        queries_RxHxK = relative.queries_RxHxK * scale
+        vectors = RelativeVectors(queries_RxHxK, relative.keys_RxHxK)
+        added = relative_scores(config, q_BxLxHxK, k_BxMxHxK, vectors)
+        scores += layout(added, "batch", "heads", "length", None)
     seen = segments.queries_BxL[:, None, :, None] == segments.keys_BxL[:, None, None, :]
     if window:
         queries = jnp.arange(q_BxLxHxK.shape[1])
@@ -233,29 +257,104 @@ def fused(
     return run(q, k, v, *segments, random_bits.seed_words(key), row_numbers, head_numbers)
 
 
+class Surroundings(NamedTuple):
+    """What every layer's attention reads beside the hidden states."""
+
+    segments: Segments
+    rotations: tuple[Rotation, Rotation] | None = None
+    """Rotary positions of global and of local layers."""
+    relative_RxD: Array | None = None
+    """Vectors of relative positions."""
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with its output projection; `[B, L, D]` to `[B, L, D]`."""
 
     config: ModelConfig
     layout: Layout
 
-    @nn.compact
+    def setup(self) -> None:
+        c = self.config
+        width, heads = (c.hidden_size,), (c.num_attention_heads, c.head_width)
+        # Queries, keys and values go into attention's kernel, the output into the norm's.
+        options = {"feeds_kernel": kernels.on_tpu(c, self.layout)}
+        options["use_bias"] = "attention" in c.biases
+        axes = ("embed", "heads", "kv")
+        self.query = Linear(c, width, heads, axes, **options)
+        # Fewer heads of keys and values need not be a multiple of the devices that share the heads.
+        fewer = (c.key_value_heads, c.head_width)
+        fewer_axes = ("embed", None, "kv") if c.num_key_value_heads else axes
+        self.key = Linear(c, width, fewer, fewer_axes, **options)
+        self.value = Linear(c, width, fewer, fewer_axes, **options)
+        if c.value_gate:
+            self.gate = Linear(c, width, heads, axes, **options)
+        if c.relative_positions and c.relative_projections == "own":
+            self.relative_query = Linear(c, width, heads, axes, **options)
+            self.relative_key = Linear(c, width, heads, axes, **options)
+        if c.norm_inside:
+            self.inner_norm = Norm(c)
+        self.output = Linear(c, heads, width, ("heads", "kv", "embed"), **options)
+
     def __call__(
-        self, x_BxLxD: Array, segments: Segments, is_global: Array | bool, *, deterministic: bool
+        self,
+        x_BxLxD: Array,
+        surroundings: Surroundings,
+        is_global: Array | bool,
+        *,
+        deterministic: bool,
     ) -> Array:
         c, layout = self.config, self.layout
-        width = (c.hidden_size,)
-        heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
-        # Queries, keys and values go into attention's kernel, the output into the norm's.
-        feeds_kernel = kernels.on_tpu(c, layout)
-
-        def project(name: str, names: Names) -> Array:
-            linear = Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)
-            projected = checkpoint_name(linear(x_BxLxD), HEADS)
-            return layout(projected.reshape(*x_BxLxD.shape[:2], *heads), *names)
-
-        q, k, v = project("query", QUERIES), project("key", KEYS), project("value", KEYS)
+        q = self._heads(self.query(x_BxLxD), *QUERIES)
+        k = self._heads(self.key(x_BxLxD), *KEYS)
+        v = self._heads(self.value(x_BxLxD), *KEYS)
+        if surroundings.rotations is not None:
+            by = _of_kind(surroundings.rotations, is_global)
+            q, k = rotate(c, q, by), rotate(c, k, by)
+        relative = None
+        if surroundings.relative_RxD is not None:
+            relative = self._relative_vectors(surroundings.relative_RxD)
         key = None if deterministic else self.make_rng("dropout")
-        mixed = attention(c, q, k, v, segments, key=key, is_global=is_global, layout=layout)
+        mixed = attention(
+            c,
+            q,
+            k,
+            v,
+            surroundings.segments,
+            key=key,
+            is_global=is_global,
+            layout=layout,
+            relative=relative,
+        )
         mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
-        return Linear(c, heads, width, ("heads", "kv", "embed"), feeds_kernel, name="output")(mixed)
+        if c.value_gate:
+            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
+        if c.norm_inside:
+            mixed = self.inner_norm(mixed)
+        return self.output(mixed)
+
+    def _heads(self, x_BxLxD: Array, *names: str | None) -> Array:
+        """Return queries, keys or values with their heads apart, [B, L, H, K]."""
+        c = self.config
+        named = checkpoint_name(x_BxLxD, HEADS)
+        heads = named.reshape(*named.shape[:2], -1, c.head_width)
+        # Each head of keys and values serves as many heads of queries that follow each other.
+        repeated = jnp.repeat(heads, c.num_attention_heads // heads.shape[2], axis=2)
+        return self.layout(repeated, *names)
+
+    def _relative_vectors(self, vectors_RxD: Array) -> RelativeVectors:
+        c = self.config
+        is_own = c.relative_projections == "own"
+        queries = self.relative_query if is_own else self.query
+        keys = self.relative_key if is_own else self.key
+        shape = (c.relative_positions, c.num_attention_heads, c.head_width)
+        return RelativeVectors(
+            queries(vectors_RxD).reshape(shape), keys(vectors_RxD).reshape(shape)
+        )
+
+
+def _of_kind(rotations: tuple[Rotation, Rotation], is_global: Array | bool) -> Rotation:
+    """Return the rotation of a global or of a local layer."""
+    in_global, in_local = rotations
+    if isinstance(is_global, bool):
+        return in_global if is_global else in_local
+    return jax.tree.map(lambda g, l: jnp.where(is_global, g, l), in_global, in_local)

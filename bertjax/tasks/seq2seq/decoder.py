@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.model.encoder import POLICIES, Embeddings
+from bertjax.model.encoder import Embeddings
+from bertjax.model.layer import POLICIES
 from bertjax.model.functional import Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.model.mlm_head import MlmHead
