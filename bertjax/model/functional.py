@@ -25,14 +25,15 @@ from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.model.attention import Segments
-from bertjax.model.cross_entropy import CrossEntropy
-from bertjax.model.encoder import Embeddings, Encoder
+from bertjax.model.attention.attention import Segments
+from bertjax.model.embeddings import Embeddings
+from bertjax.model.encoder import Encoder
+from bertjax.model.heads.cross_entropy import CrossEntropy
+from bertjax.model.heads.mlm_head import MlmHead
+from bertjax.model.heads.pooler import Pooler
+from bertjax.model.initial_scales import scaled
 from bertjax.model.layers import Linear
 from bertjax.model.layout import ANYWHERE, Layout
-from bertjax.model.initial_scales import scaled
-from bertjax.model.mlm_head import MlmHead
-from bertjax.model.pooler import Pooler
 from bertjax.types import Batch
 
 Params = Mapping[str, Any]

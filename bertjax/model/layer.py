@@ -1,5 +1,4 @@
-"""One layer of the encoder: attention and feed-forward, each with its norms, dropout and residual.
-"""
+"""One layer of the encoder: attention and feed-forward, each with norms, dropout and residual."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
 from bertjax.config.layers import Place
-from bertjax.model.attention import SelfAttention, Surroundings
+from bertjax.model.attention.self_attention import SelfAttention, Surroundings
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import (
     ACTIVATIONS,
@@ -138,7 +137,9 @@ class Layer(nn.Module):
         norm = f"{sublayer}_layer_norm"
         if c.norm_place == "after":
             added = function(x)
-            return layout(ResidualNorm(c, layout, name=norm)(x, added, self._key(sublayer)), *HIDDEN)
+            return layout(
+                ResidualNorm(c, layout, name=norm)(x, added, self._key(sublayer)), *HIDDEN
+            )
         normal = Norm(c, name=norm)(x)
         if no_norm is not None:
             normal = jnp.where(no_norm, x, normal)
@@ -160,7 +161,9 @@ def _mixed(state: State, x: Array, weights_M: Array | None) -> State:
     if weights_M is None:
         return State(x)
     outputs = (*state.outputs, x)
-    mixed = sum(weights_M[i] * output.astype(jnp.float32) for i, output in enumerate(outputs))
+    mixed = jnp.zeros(x.shape, jnp.float32)
+    for number, output in enumerate(outputs):
+        mixed += weights_M[number] * output.astype(jnp.float32)
     return State(mixed.astype(x.dtype), outputs)
 
 

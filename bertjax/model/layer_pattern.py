@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.model.attention import Surroundings
+from bertjax.model.attention.self_attention import Surroundings
 from bertjax.model.layer import Kind, State, layer_class
 from bertjax.model.layout import Layout
 
@@ -28,9 +28,7 @@ class Pattern(NamedTuple):
     keep_layers: bool
 
 
-def run_pattern(
-    pattern: Pattern, params: Any, x_BxLxD: Array
-) -> tuple[Array, Array | None]:
+def run_pattern(pattern: Pattern, params: Any, x_BxLxD: Array) -> tuple[Array, Array | None]:
     """Return the last layer's output and, with `keep_layers`, those of all layers.
 
     `params` are the layers' parameters, stacked along their first axis. A scan runs over the
@@ -58,17 +56,15 @@ def run_pattern(
     firsts = jnp.arange(repeats) * size
     unroll = min(max(c.scan_unroll // size, 1), repeats)
     state, kept = jax.lax.scan(repetition, State(x_BxLxD), (firsts, cut), unroll=unroll)
-    if kept is not None:
-        kept = kept.reshape(-1, *kept.shape[2:])
+    every = [] if kept is None else [kept.reshape(-1, *kept.shape[2:])]
     rest = count - repeats * size
     if rest:
         layers = params
         if not c.share_layers:
             layers = jax.tree.map(lambda p: p[repeats * size :], params)
         state, last = _run(pattern, layers, state, repeats * size, range(rest), in_scan=False)
-        if kept is not None:
-            kept = jnp.concatenate([kept, last])
-    return state.x_BxLxD, kept
+        every += [] if last is None else [last]
+    return state.x_BxLxD, jnp.concatenate(every) if every else None
 
 
 def _run(
@@ -83,7 +79,7 @@ def _run(
     """Run the layers `first` + each of the `places`, which are also their places in the pattern."""
     c, key = pattern.config, pattern.key
     layer = layer_class(c, in_scan=in_scan)(c, pattern.layout, key is None, pattern.keep_layers)
-    outputs = []
+    outputs: list[Array] = []
     for place in places:
         index = 0 if c.share_layers else place
         own = jax.tree.map(lambda p, index=index: p[index], layers)
@@ -92,6 +88,7 @@ def _run(
         if pattern.mix is not None:
             kind = kind._replace(mix_2xM=pattern.mix[2 * place : 2 * place + 2])
         rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}
-        state, output = layer.apply({"params": own}, state, pattern.surroundings, kind, rngs=rngs)
+        result: Any = layer.apply({"params": own}, state, pattern.surroundings, kind, rngs=rngs)
+        state, output = result
         outputs.append(output)
     return state, jnp.stack(outputs) if pattern.keep_layers else None

@@ -204,8 +204,7 @@ class Norm(nn.Module):
 def scale_and_bias(
     module: nn.Module, config: ModelConfig, width: int, *, is_affine: bool = False
 ) -> tuple[Array | None, Array | None]:
-    """Return the parameters of a norm, [width] float32, made in `module`; None where it has none.
-    """
+    """Return the parameters of a norm, [width] float32, or None; they are made in `module`."""
     scale, bias = None, None
     if is_affine or config.norm_scale:
         scale = module.param("scale", constant(1.0, "norm"), (width,), jnp.float32)

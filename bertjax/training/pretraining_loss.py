@@ -11,8 +11,8 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional
-from bertjax.model.cross_entropy import weighted_cross_entropy
 from bertjax.model.functional import Params
+from bertjax.model.heads.cross_entropy import weighted_cross_entropy
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.types import Batch
 

@@ -9,7 +9,7 @@ from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.model.layers import ACTIVATIONS, Norm, Linear, dropout
+from bertjax.model.layers import ACTIVATIONS, Linear, Norm, dropout
 from bertjax.model.layout import ANYWHERE
 from tests.factory import SMALL_MODEL
 

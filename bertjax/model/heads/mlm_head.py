@@ -5,7 +5,11 @@ from flax import linen as nn
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.model.cross_entropy import CrossEntropy, product_cross_entropy, weighted_cross_entropy
+from bertjax.model.heads.cross_entropy import (
+    CrossEntropy,
+    product_cross_entropy,
+    weighted_cross_entropy,
+)
 from bertjax.model.layers import ACTIVATIONS, Linear, Norm, constant, initial
 from bertjax.model.layout import Layout
 

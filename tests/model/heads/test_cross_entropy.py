@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bertjax.model import cross_entropy
-from bertjax.model.cross_entropy import product_cross_entropy, weighted_cross_entropy
+from bertjax.model.heads import cross_entropy
+from bertjax.model.heads.cross_entropy import product_cross_entropy, weighted_cross_entropy
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Attention as one pure function, and the self-attention layer that calls it.
+"""Attention as one pure function.
 
 In global attention a query sees all keys of its row, in local attention only keys within a window.
 Both have three implementations; the row length and the device decide which one is used: a kernel,
@@ -13,18 +13,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import Array
-from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import long_attention, random_bits
+from bertjax.model import random_bits
+from bertjax.model.attention import long_attention
+from bertjax.model.attention.relative_attention import RelativeVectors, relative_scores
 from bertjax.model.kernels import gpu_attention, tpu_attention
 from bertjax.model.kernels import selection as kernels
-from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm, dropout
+from bertjax.model.layers import dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
-from bertjax.model.relative_attention import RelativeVectors, relative_scores
-from bertjax.model.rotary import Rotation, rotate
 
 QUERIES: Names = ("batch", "length", "heads", None)
 KEYS: Names = ("batch", None, "heads", None)  # each device needs all keys of its rows
@@ -176,9 +174,7 @@ def scored(
     q_BxLxHxK = q_BxLxHxK * scale
     # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
     # sums.
-    scores = jnp.einsum(
-        "blhk,bmhk->bhlm", q_BxLxHxK, k_BxMxHxK, preferred_element_type=jnp.float32
-    )
+    scores = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK, k_BxMxHxK, preferred_element_type=jnp.float32)
     if relative is not None:
         queries_RxHxK = relative.queries_RxHxK * scale
         vectors = RelativeVectors(queries_RxHxK, relative.keys_RxHxK)
@@ -255,106 +251,3 @@ def fused(
     head_numbers = jnp.arange(num_heads, dtype=jnp.int32)
     run = layout.per_device(local, inputs, KEYS)
     return run(q, k, v, *segments, random_bits.seed_words(key), row_numbers, head_numbers)
-
-
-class Surroundings(NamedTuple):
-    """What every layer's attention reads beside the hidden states."""
-
-    segments: Segments
-    rotations: tuple[Rotation, Rotation] | None = None
-    """Rotary positions of global and of local layers."""
-    relative_RxD: Array | None = None
-    """Vectors of relative positions."""
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with its output projection; `[B, L, D]` to `[B, L, D]`."""
-
-    config: ModelConfig
-    layout: Layout
-
-    def setup(self) -> None:
-        c = self.config
-        width, heads = (c.hidden_size,), (c.num_attention_heads, c.head_width)
-        # Queries, keys and values go into attention's kernel, the output into the norm's.
-        options = {"feeds_kernel": kernels.on_tpu(c, self.layout)}
-        options["use_bias"] = "attention" in c.biases
-        axes = ("embed", "heads", "kv")
-        self.query = Linear(c, width, heads, axes, **options)
-        # Fewer heads of keys and values need not be a multiple of the devices that share the heads.
-        fewer = (c.key_value_heads, c.head_width)
-        fewer_axes = ("embed", None, "kv") if c.num_key_value_heads else axes
-        self.key = Linear(c, width, fewer, fewer_axes, **options)
-        self.value = Linear(c, width, fewer, fewer_axes, **options)
-        if c.value_gate:
-            self.gate = Linear(c, width, heads, axes, **options)
-        if c.relative_positions and c.relative_projections == "own":
-            self.relative_query = Linear(c, width, heads, axes, **options)
-            self.relative_key = Linear(c, width, heads, axes, **options)
-        if c.norm_inside:
-            self.inner_norm = Norm(c)
-        self.output = Linear(c, heads, width, ("heads", "kv", "embed"), **options)
-
-    def __call__(
-        self,
-        x_BxLxD: Array,
-        surroundings: Surroundings,
-        is_global: Array | bool,
-        *,
-        deterministic: bool,
-    ) -> Array:
-        c, layout = self.config, self.layout
-        q = self._heads(self.query(x_BxLxD), *QUERIES)
-        k = self._heads(self.key(x_BxLxD), *KEYS)
-        v = self._heads(self.value(x_BxLxD), *KEYS)
-        if surroundings.rotations is not None:
-            by = _of_kind(surroundings.rotations, is_global)
-            q, k = rotate(c, q, by), rotate(c, k, by)
-        relative = None
-        if surroundings.relative_RxD is not None:
-            relative = self._relative_vectors(surroundings.relative_RxD)
-        key = None if deterministic else self.make_rng("dropout")
-        mixed = attention(
-            c,
-            q,
-            k,
-            v,
-            surroundings.segments,
-            key=key,
-            is_global=is_global,
-            layout=layout,
-            relative=relative,
-        )
-        mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
-        if c.value_gate:
-            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
-        if c.norm_inside:
-            mixed = self.inner_norm(mixed)
-        return self.output(mixed)
-
-    def _heads(self, x_BxLxD: Array, *names: str | None) -> Array:
-        """Return queries, keys or values with their heads apart, [B, L, H, K]."""
-        c = self.config
-        named = checkpoint_name(x_BxLxD, HEADS)
-        heads = named.reshape(*named.shape[:2], -1, c.head_width)
-        # Each head of keys and values serves as many heads of queries that follow each other.
-        repeated = jnp.repeat(heads, c.num_attention_heads // heads.shape[2], axis=2)
-        return self.layout(repeated, *names)
-
-    def _relative_vectors(self, vectors_RxD: Array) -> RelativeVectors:
-        c = self.config
-        is_own = c.relative_projections == "own"
-        queries = self.relative_query if is_own else self.query
-        keys = self.relative_key if is_own else self.key
-        shape = (c.relative_positions, c.num_attention_heads, c.head_width)
-        return RelativeVectors(
-            queries(vectors_RxD).reshape(shape), keys(vectors_RxD).reshape(shape)
-        )
-
-
-def _of_kind(rotations: tuple[Rotation, Rotation], is_global: Array | bool) -> Rotation:
-    """Return the rotation of a global or of a local layer."""
-    in_global, in_local = rotations
-    if isinstance(is_global, bool):
-        return in_global if is_global else in_local
-    return jax.tree.map(lambda g, l: jnp.where(is_global, g, l), in_global, in_local)
