@@ -19,9 +19,9 @@ class ModelFlops:
     layers: int
     """Products with the layers' kernels."""
     attention: int
-    """Products of queries with keys, and of probabilities with values."""
+    """Products of queries with keys, of probabilities with values, and of relative positions."""
     heads: int
-    """The masked-word head at the predicted positions, the pooler and the sentence head."""
+    """The head for masked words at the predicted positions, the pooler and the sentence head."""
 
     @property
     def total(self) -> int:
@@ -32,11 +32,17 @@ class ModelFlops:
 def layer_weights(model: ModelConfig) -> int:
     """Count the entries of all kernels that each token is multiplied with, without the heads.
 
-    A layer has 4 D^2 + 2 D F; a projection of narrower embeddings is added.
+    A layer has 2 D^2 for queries and output, 2 D K for each head of keys and values (2 D^2 if there
+    are as many as of queries), D^2 for a gate on the values, and 2 D F of the feed-forward
+    sublayer, or 3 D F if it is gated. A projection of narrower embeddings is added.
     """
     width, feed_forward = model.hidden_size, model.intermediate_size
-    projection = model.embedding_size * width
-    return model.num_hidden_layers * (4 * width**2 + 2 * width * feed_forward) + projection
+    attention = 2 * width**2 + 2 * width * model.key_value_heads * model.head_width
+    if model.value_gate:
+        attention += width**2
+    matrices = 3 if model.feed_forward == "gated" else 2
+    layer = attention + matrices * width * feed_forward
+    return model.num_hidden_layers * layer + model.embedding_size * width
 
 
 def model_flops(config: Config) -> ModelFlops:
@@ -45,27 +51,51 @@ def model_flops(config: Config) -> ModelFlops:
     The layers take 6 x kernel entries x tokens. Two parts are added to this:
 
     - attention: 12 D for each token, layer and visible key (4 D of it forward); the visible keys
-      are all L of a row, or those of a window
-    - the heads that are used: 6 x (D E + E V) for each predicted position, and 6 x (D^2 + 2 D) for
-      each sentence label
+      are all L of a row, or those of a window. Relative positions take as much for each row of
+      their table that occurs, and 12 D^2 in each layer to project a row of the table
+    - the heads that are used: for each predicted position 6 x (D E + E V), or 6 x D V without the
+      transform; for each sentence label 6 x (D^2 + 2 D), or 6 x 2 D without the pooler's kernel
 
-    Embedding look-ups, norms, softmax and the optimizer are not counted. Padding is counted like
-    any other token.
+    Embedding look-ups, norms, softmax, rotations and the optimizer are not counted. Padding is
+    counted like any other token.
     """
     model, data, batch_size = config.model, config.data, config.train.batch_size
-    length, width = data.max_seq_length, model.hidden_size
-    tokens = batch_size * length
+    tokens = batch_size * data.max_seq_length
+    heads = _mlm_weights(model) * batch_size * data.max_predictions_per_seq
+    if data.sentence_objective != "none":
+        width = model.hidden_size
+        pooler_weights = width**2 if model.pooler == "dense" else 0
+        heads += (pooler_weights + 2 * width) * batch_size * data.max_sequences_per_row
+    return ModelFlops(
+        TRAIN_FLOPS * layer_weights(model) * tokens,
+        _attention_flops(model, data.max_seq_length, tokens),
+        TRAIN_FLOPS * heads,
+    )
+
+
+def _attention_flops(model: ModelConfig, length: int, tokens: int) -> int:
+    width = model.hidden_size
     # Half of the window on each side, and the token itself.
     window = min(model.local_attention + 1, length)
-    visible_keys = 0
+    compared = 0
     for is_global in model.attends_globally:
-        visible_keys += length if is_global else window
+        compared += length if is_global else window
+    # A row of L ids has 2 L - 1 distances. Each query is compared with their rows of the table, and
+    # each key, whether the program computes a product for a row or for each distance.
+    occurring = min(model.relative_positions, 2 * length - 1)
+    compared += model.num_hidden_layers * occurring
+    # The table is projected once in a layer and a step, for queries and for keys.
+    table = 2 * width**2 * model.relative_positions * model.num_hidden_layers
     # Two products, each of D multiplications for each pair of query and key.
-    attention = 2 * TRAIN_FLOPS * visible_keys * width * tokens
-    mlm_weights = width * model.embedding_width + model.embedding_width * model.vocab_size
-    # The head computes all these positions, even if a row has fewer masks.
-    heads = mlm_weights * batch_size * data.max_predictions_per_seq
-    if data.sentence_objective != "none":
-        sentence_weights = width**2 + 2 * width
-        heads += sentence_weights * batch_size * data.max_sequences_per_row
-    return ModelFlops(TRAIN_FLOPS * layer_weights(model) * tokens, attention, TRAIN_FLOPS * heads)
+    return 2 * TRAIN_FLOPS * compared * width * tokens + TRAIN_FLOPS * table
+
+
+def _mlm_weights(model: ModelConfig) -> int:
+    """Count the entries of the matrices of the head for masked words.
+
+    The head computes all of `data.max_predictions_per_seq`, even if a row has fewer masks.
+    """
+    if not model.mlm_transform:
+        return model.hidden_size * model.vocab_size
+    width = model.embedding_width
+    return model.hidden_size * width + width * model.vocab_size

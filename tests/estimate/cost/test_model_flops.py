@@ -1,10 +1,13 @@
 import dataclasses
+import math
 
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from bertjax.config import ModelConfig
+from bertjax.config.families import FAMILIES, family
 from bertjax.estimate.cost.model_flops import layer_weights, model_flops
 from bertjax.model import functional
 from bertjax.training import pretraining_loss as objectives
@@ -76,3 +79,113 @@ def test_what_is_computed_again_and_how_the_batch_is_worked_make_no_difference()
         plain, model=model, train=dataclasses.replace(plain.train, gradient_accumulation_steps=2)
     )
     assert model_flops(again) == model_flops(plain)
+
+
+LENGTH = 24
+SIZES = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "embedding_size": 0,
+    "max_position_embeddings": 32,
+    # Windows have tests of their own: in rows as short as these the program computes all scores.
+    "local_attention": 0,
+}
+
+
+def sizes_of(name):
+    sizes = dict(SIZES)
+    if "embedding_size" in FAMILIES[name]:
+        sizes["embedding_size"] = 16
+    if FAMILIES[name].get("relative_positions"):
+        # The program has a product for each distance. So many rows has this table.
+        sizes["relative_positions"] = 2 * LENGTH - 1
+    return sizes
+
+
+def product_flops(jaxpr):
+    """The FLOPs of all matrix products of a program as it is traced, loops included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            terms = math.prod(shape[axis] for axis in contracted)
+            total += 2 * terms * equation.outvars[0].aval.size
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        for inner in jaxprs_in_params(equation.params):
+            total += times * product_flops(inner)
+    return total
+
+
+def traced_flops(model, objective="none"):
+    config = small_config(
+        model=model,
+        data={
+            "max_seq_length": LENGTH,
+            "max_predictions_per_seq": 5,
+            "sentence_objective": objective,
+        },
+        train={"batch_size": 3},
+    )
+    batch = random_batch(np.random.default_rng(0), 3, LENGTH, 5, model.vocab_size)
+    if objective == "none":
+        del batch["next_sentence_labels"]
+
+    def loss(params, batch):
+        return objectives.pretraining_loss(model, params, batch)[0]
+
+    params = functional.shapes(model)
+    both = jax.make_jaxpr(jax.value_and_grad(loss))(params, batch)
+    return config, product_flops(both.jaxpr)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_of_each_family_has_the_flops_of_the_products_in_its_program(name):
+    model = family(name, **sizes_of(name))
+    config, traced = traced_flops(model)
+    assert traced == model_flops(config).total
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_key_value_heads": 2},
+        {"num_key_value_heads": 1, "value_gate": True, "feed_forward": "gated"},
+        {"relative_positions": 47, "relative_projections": "own", "value_gate": True},
+        {"embedding_size": 16, "mlm_tied": False},
+        {"mlm_transform": False, "mlm_tied": False},
+    ],
+    ids=lambda fields: " ".join(fields),
+)
+@pytest.mark.parametrize("pooler", ["dense", "none"])
+def test_each_part_has_the_flops_of_its_products(fields, pooler):
+    model = ModelConfig(**SIZES | fields | {"pooler": pooler})
+    config, traced = traced_flops(model, "next_sentence")
+    assert traced == model_flops(config).total
+
+
+def attention_flops(length, **fields):
+    model = ModelConfig(**SIZES | {"max_position_embeddings": 4096} | fields)
+    data = {"max_seq_length": length, "max_predictions_per_seq": length - 1}
+    return model_flops(wide_config(model, **data)).attention
+
+
+def test_a_window_counts_its_tokens_and_not_those_that_blocks_of_queries_see():
+    per_key = 12 * 32 * 4 * 2048  # D, rows, ids
+    flops = attention_flops(2048, local_attention=128, global_attn_every_n_layers=2)
+    assert flops == per_key * (2048 + 129)
+    whole = attention_flops(2048, local_attention=4094, global_attn_every_n_layers=0)
+    assert whole == attention_flops(2048)
+
+
+def test_relative_positions_count_the_rows_of_their_table_that_occur():
+    products = 12 * 32 * 4 * 512 * 2  # D, rows, ids, layers
+    table = 2 * 12 * 32**2 * 64  # layers, D^2 of queries and of keys forward and backward, rows
+    added = attention_flops(512, relative_positions=64) - attention_flops(512)
+    assert added == products * 64 + table
+    # In rows of 16 ids there are 31 distances.
+    added = attention_flops(16, relative_positions=64) - attention_flops(16)
+    assert added == products * 31 * 16 // 512 + table
