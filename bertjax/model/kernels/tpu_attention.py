@@ -148,14 +148,14 @@ def _forward_body(  # type: ignore[no-untyped-def]
     def one_row(row, _):  # type: ignore[no-untyped-def]
         seen = _seen(query_segments[row], key_segments[row])
         output = jnp.zeros(q.shape[1:], jnp.float32)
-        for head, lanes in _heads(q.shape, head_width):
+        for head, lanes in heads(head_width):
             # The sum is taken before dropout, which falls on the probabilities.
             raised, total = _raised(jnp.where(lanes, q[row], 0), k[row], seen, head_width)
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             dropped = drop(raised, keep, 1 / (1 - rate)).astype(v.dtype)
             values = jnp.where(lanes, v[row], 0)
             # The product is divided by the sums instead of the scores: it has fewer columns.
-            output += _product(dropped, values, 1, 0) / total
+            output += product(dropped, values, 1, 0) / total
         out[row] = output.astype(out.dtype)
         return _
 
@@ -170,22 +170,22 @@ def _backward_body(  # type: ignore[no-untyped-def]
     def one_row(row, _):  # type: ignore[no-untyped-def]
         seen = _seen(query_segments[row], key_segments[row])
         sums = [jnp.zeros(q.shape[1:], jnp.float32) for _ in range(3)]
-        for head, lanes in _heads(q.shape, head_width):
+        for head, lanes in heads(head_width):
             q_h, k_h, g_h = (jnp.where(lanes, x[row], 0) for x in (q, k, gradient))
             raised, total = _raised(q_h, k[row], seen, head_width)
             # One division a query and not one a score.
             probabilities = raised * (1 / total)
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
-            d_probabilities = drop(_product(g_h, v[row], 1, 1), keep, 1 / (1 - rate))
+            d_probabilities = drop(product(g_h, v[row], 1, 1), keep, 1 / (1 - rate))
             mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
             # A masked score is a constant, also where a query sees no key and probabilities are
             # above 0.
             d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
             dropped = drop(probabilities, keep, 1 / (1 - rate)).astype(q.dtype)
             parts = (
-                _product(d_scores, k_h, 1, 0),
-                _product(d_scores, q_h, 0, 0),
-                _product(dropped, g_h, 0, 0),
+                product(d_scores, k_h, 1, 0),
+                product(d_scores, q_h, 0, 0),
+                product(dropped, g_h, 0, 0),
             )
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
         # The scores were scaled, so the gradients of queries and keys need the same factor.
@@ -198,17 +198,17 @@ def _backward_body(  # type: ignore[no-untyped-def]
     jax.lax.fori_loop(0, q.shape[0], one_row, 0)
 
 
-def _heads(block: tuple[int, ...], head_width: int) -> list[tuple[int, Array]]:
+def heads(head_width: int) -> list[tuple[int, Array]]:
     """Return (number in the block, mask of its lanes [1, 128]) for each head of a block."""
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
-    heads = []
+    numbered = []
     for head in range(LANES // head_width):
         lanes = (lane >= head * head_width) & (lane < (head + 1) * head_width)
-        heads.append((head, lanes))
-    return heads
+        numbered.append((head, lanes))
+    return numbered
 
 
-def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
+def product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
     """Return the matrix product over the given axes, in float32."""
     return jax.lax.dot_general(
         a, b, (((a_axis,), (b_axis,)), ((), ())), preferred_element_type=jnp.float32
@@ -230,7 +230,7 @@ def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tup
 
     The first divided by the second is the softmax.
     """
-    scores = jnp.where(seen_LxL, _product(q_LxK * head_width**-0.5, k_LxK, 1, 1), MASKED)
+    scores = jnp.where(seen_LxL, product(q_LxK * head_width**-0.5, k_LxK, 1, 1), MASKED)
     raised = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
     return raised, jnp.sum(raised, axis=1, keepdims=True)
 

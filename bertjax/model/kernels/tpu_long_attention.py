@@ -1,0 +1,168 @@
+"""Attention in rows of any length in one TPU kernel, global or in a window, forward and backward.
+
+Keys and values of a row stay in the memory of a core; queries come in blocks. A tile of scores has
+keys along its first axis and queries along the second. So the largest score and the sum of a query
+are taken over the first axis, which costs least. And the products that give H x K numbers a token
+are computed transposed, `[K, tokens]`: a matrix unit is 128 columns wide, and the other way round
+half of them would be idle in heads of width 64. By the compiler's own schedule this saves a third
+of the time of the products.
+
+As in `tpu_attention`, a block has 128 lanes, which hold 128 / K heads side by side. Rotary
+positions are applied inside: between the projections and the kernel, they would take as long as
+the layer's matrix products. There is no dropout.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from bertjax.model.kernels.tpu_attention import LANES
+from bertjax.model.kernels.tpu_long_bodies import (
+    HALF,
+    Static,
+    Tiling,
+    backward_body,
+    forward_body,
+    tiling,
+)
+
+VMEM_BYTES = 48 * 2**20
+MAX_LENGTH = 8192  # keys, values and their gradients of longer rows do not fit VMEM_BYTES
+# Cycles of a v5e for a tile of 8 x 128 scores, by the compiler's schedule of the kernels, and the
+# FLOPs of a cycle, in which the compiler's cost estimates are stated.
+CYCLES = {"forward": 4, "backward": 9}
+FLOPS_PER_CYCLE = 4 * 2 * 128**2
+
+
+def fits(length: int, num_heads: int, head_width: int) -> bool:
+    """Return True if the kernel supports rows of this length and `num_heads` heads per device."""
+    return (
+        length % LANES == 0
+        and length <= MAX_LENGTH
+        and LANES % head_width == 0
+        and num_heads * head_width % LANES == 0
+    )
+
+
+def packed_rotation(cosines: Array, sines: Array, pairs: str) -> Array:
+    """Return the angles of K / 2 pairs, [B, L, K / 2], as the kernel takes them, [B, L, 128].
+
+    The first 64 lanes are the cosines of the elements of a head, or of several heads side by side,
+    the others their sines. A head of width 128 has 64 of each, so its pairs must be halves.
+    """
+    parts = []
+    for x in (cosines, sines):
+        elements = jnp.repeat(x, 2, axis=-1) if pairs == "interleaved" else x
+        parts.append(jnp.tile(elements, (1, 1, HALF // elements.shape[-1])))
+    return jnp.concatenate(parts, axis=-1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def tpu_long_attention(
+    static: Static,
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: tuple[Array, Array],
+    angles: Array,
+) -> Array:
+    """Return the attention of q, k, v [B, L, H * K]; see `attention.attention`.
+
+    `segments` are those of queries and keys, int32 [B, L]. `angles` is `packed_rotation`'s array,
+    which is not read without rotation. The result for a query that sees no key is 0.
+    """
+    return _forward(static, q, k, v, segments, angles)[0]
+
+
+def _forward(
+    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], angles: Array
+) -> tuple[Array, Any]:
+    output, sums = _call("forward", static, (q,), (k, v), segments, angles)
+    # The backward pass reads both, so that a policy must keep both.
+    output, sums = (checkpoint_name(x, static.kept_name) for x in (output, sums))
+    return output, (q, k, v, segments, angles, output, sums)
+
+
+def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
+    q, k, v, segments, angles, output, sums = residuals
+    queries = (q, output, gradient, sums)
+    dq, dk, dv = _call("backward", static, queries, (k, v), segments, angles)
+    # Segments are integers, and the angles are constants.
+    return dq, dk, dv, (None, None), None
+
+
+tpu_long_attention.defvjp(_forward, _backward)
+
+
+def _call(
+    direction: str,
+    static: Static,
+    queries: tuple[Array, ...],
+    keys: tuple[Array, Array],
+    segments: tuple[Array, Array],
+    angles: Array,
+) -> Any:
+    """Run a kernel over rows, groups of heads and blocks of queries."""
+    q = queries[0]
+    batch, length, width = q.shape
+    cut = tiling(length, static.window)
+    heads = LANES // static.head_width
+    row = pl.BlockSpec((1, length, LANES), lambda b, g, i: (b, 0, g))
+    block = pl.BlockSpec((1, cut.block, LANES), lambda b, g, i: (b, i, g))
+    sums = pl.BlockSpec((1, 1, heads, cut.block), lambda b, g, i: (b, g, 0, i))
+    # Positions that all rows share are one row.
+    of_row = (lambda b, g, i: (b, 0, 0)) if angles.shape[0] > 1 else (lambda b, g, i: (0, 0, 0))
+    # A TPU's blocks have last axes of a multiple of 8 by a multiple of 128, or whole ones. So
+    # segments get an axis of 1, which is whole.
+    common = [
+        pl.BlockSpec((1, 1, cut.block), lambda b, g, i: (b, 0, i)),
+        pl.BlockSpec((1, 1, length), lambda b, g, i: (b, 0, 0)),
+        pl.BlockSpec((1, *angles.shape[1:]), of_row),
+    ]
+    padded = length + 2 * cut.padding
+    rows, columns = (padded, LANES), (LANES, padded)
+    scratch = [pltpu.VMEM(rows, q.dtype), pltpu.VMEM(rows, q.dtype), pltpu.VMEM(columns, q.dtype)]
+    scratch.append(pltpu.VMEM(rows, jnp.int32))
+    summed = jax.ShapeDtypeStruct((batch, width // LANES, heads, length), jnp.float32)
+    body: Any = forward_body
+    in_specs, out_specs = [*common, block, row, row], [block, sums]
+    out_shape = [jax.ShapeDtypeStruct(q.shape, q.dtype), summed]
+    if direction == "backward":
+        body = backward_body
+        in_specs = [*common, block, block, block, sums, row, row]
+        out_specs = [block, row, row]
+        out_shape = [jax.ShapeDtypeStruct(q.shape, q.dtype)] * 3
+        scratch += [pltpu.VMEM(columns, jnp.float32)] * 2
+    return pl.pallas_call(
+        partial(body, static=static, cut=cut),
+        grid=(batch, width // LANES, length // cut.block),
+        in_specs=in_specs,
+        out_specs=out_specs,
+        out_shape=out_shape,
+        scratch_shapes=scratch,
+        # The blocks of a row share what the first one prepares.
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "arbitrary"),
+            vmem_limit_bytes=VMEM_BYTES,
+        ),
+        cost_estimate=_cost(direction, static, cut, q),
+        interpret=static.interpret,
+        name=f"long_attention_{direction}",
+    )(*(s[:, None, :] for s in segments), angles, *queries, *keys)
+
+
+def _cost(direction: str, static: Static, cut: Tiling, q: Array) -> pl.CostEstimate:
+    batch, length, width = q.shape
+    scores = batch * (width // static.head_width) * length * cut.keys * cut.count
+    arrays = {"forward": 4, "backward": 8}[direction]
+    return pl.CostEstimate(
+        flops=scores * CYCLES[direction] * FLOPS_PER_CYCLE // (8 * LANES),
+        transcendentals=scores,
+        bytes_accessed=arrays * q.size * q.dtype.itemsize,
+    )
