@@ -53,3 +53,26 @@ def test_distances_beyond_the_largest_are_in_the_last_row():
     table = bucket_indices(config, 200)
     assert set(table[200 + 31 :]) == {14}
     assert set(table[: 199 - 31]) == {0}
+
+
+@pytest.mark.parametrize("longest", [4, 5])
+def test_all_distances_of_short_rows_have_a_row_each_and_none_warns(longest, recwarn):
+    table = bucket_indices(config_of(16, longest), 8)
+    near = np.arange(-4, 5)
+    np.testing.assert_array_equal(table[7 - 4 : 7 + 5], 8 + near)
+    assert set(table[7 + 5 :]) == {15}
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("buckets", "longest"),
+    [(256, 512), (256, 1024), (32, 128), (32, 512), (8, 64), (6, 13), (64, 257), (12, 77)],
+)
+def test_each_distance_up_to_1024_has_the_row_of_the_reference(buckets, longest):
+    torch = pytest.importorskip("torch")
+    reference = pytest.importorskip("transformers.models.deberta_v2.modeling_deberta_v2")
+    distances = torch.arange(-1024, 1025)
+    expected = reference.make_log_bucket_position(distances, buckets, longest) + buckets
+    expected = expected.clamp(0, 2 * buckets - 1).numpy()
+    table = bucket_indices(config_of(2 * buckets, longest), 1025)
+    np.testing.assert_array_equal(table, expected)

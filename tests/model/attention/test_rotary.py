@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.model.attention.rotary import rotate, rotation
+from bertjax.model.attention.rotary import frequencies, rotate, rotation
 from tests.factory import SMALL_MODEL
 
 CONFIG = dataclasses.replace(SMALL_MODEL, positions="rotary")
@@ -57,3 +57,24 @@ def test_scaled_positions_are_rotated_like_smaller_ones():
     np.testing.assert_allclose(
         rotated(scaled, x, 4 * np.arange(6)), rotated(CONFIG, x, np.arange(6)), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("base", [1e3, 1e4, 160_000.0, 250_000.0, 2_560_000.0])
+@pytest.mark.parametrize("width", [16, 48, 64, 128])
+def test_the_angles_are_those_that_trained_weights_know(width, base, largest):
+    """Where the last bits of the frequencies are others, angles at 8,192 differ by 5e-4."""
+    torch = pytest.importorskip("torch")
+    config = dataclasses.replace(CONFIG, hidden_size=width, num_attention_heads=1)
+    # The formula of all models in transformers, in float32 at each step.
+    expected = 1.0 / base ** (torch.arange(0, width, 2).float() / width)
+    found = frequencies(config, base)
+    steps_apart = np.abs(found - expected.numpy()) / np.spacing(found)
+    # A power has another last bit on some processors.
+    assert steps_apart.max() <= 1
+    assert (steps_apart > 0).sum() <= width // 16
+    positions = np.array([1, 512, 4095, 8191])
+    by = rotation(config, jnp.asarray(positions)[None], base)
+    angles = positions.astype(np.float32)[:, None] * found
+    for name, function, ours in (("cosine", np.cos, by.cosines), ("sine", np.sin, by.sines)):
+        exact = function(angles.astype(np.float64))
+        largest(f"rotary positions up to 8,191: {name}", np.abs(ours[0] - exact).max(), 2e-7)
