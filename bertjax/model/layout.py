@@ -25,6 +25,11 @@ class Layout(Protocol):
         """The kind of the devices: `tpu`, `gpu` or `cpu`; `any` if it is not decided."""
         ...
 
+    @property
+    def core_memory(self) -> int:
+        """Bytes of a TPU core's own memory (VMEM); 0 if they are not known."""
+        ...
+
     def parts(self, name: str) -> int:
         """Return the number of parts that an axis of this logical name is cut into."""
         ...
@@ -62,6 +67,11 @@ class Anywhere:
         """`any`: the device is left open."""
         return "any"
 
+    @property
+    def core_memory(self) -> int:
+        """0: the device is left open."""
+        return 0
+
     def parts(self, name: str) -> int:
         """Return 1, because nothing is sharded."""
         return 1
@@ -94,6 +104,11 @@ class WrappedLayout:
     def platform(self) -> str:
         """The platform of the layout."""
         return self.layout.platform
+
+    @property
+    def core_memory(self) -> int:
+        """Bytes of a TPU core's own memory."""
+        return self.layout.core_memory
 
     def parts(self, name: str) -> int:
         """Return the number of parts that an axis of this logical name is cut into."""

@@ -65,6 +65,15 @@ def with_shardings(shapes: Any, shardings: Any, dtype: DTypeLike | None = None) 
     return jax.tree.map(with_sharding, shapes, shardings)
 
 
+# As JAX has them (jax.experimental.pallas.tpu, TpuInfo.vmem_capacity_bytes).
+CORE_MEMORY = {
+    "TPU v4": 16 << 20,
+    "TPU v5 lite": 128 << 20,
+    "TPU v5": 64 << 20,
+    "TPU v6 lite": 128 << 20,
+}
+
+
 @dataclass(frozen=True)
 class MeshLayout:
     """The layout of activations on `mesh`: a `bertjax.model.layout.Layout`."""
@@ -75,6 +84,11 @@ class MeshLayout:
     def platform(self) -> str:
         """The platform of the mesh's devices: `tpu`, `gpu` or `cpu`."""
         return self.mesh.devices.flat[0].platform
+
+    @property
+    def core_memory(self) -> int:
+        """Bytes of a TPU core's own memory (VMEM); 0 for other devices."""
+        return CORE_MEMORY.get(self.mesh.devices.flat[0].device_kind, 0)
 
     def parts(self, name: str) -> int:
         """Return the number of parts that an axis of this logical name is cut into."""

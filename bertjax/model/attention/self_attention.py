@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model.attention.attention import KEYS, QUERIES, Segments, attention
 from bertjax.model.attention.relative_attention import RelativeVectors
-from bertjax.model.attention.rotary import Rotation, rotate
+from bertjax.model.attention.rotary import Rotation
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm
 from bertjax.model.layout import Layout
@@ -71,10 +71,10 @@ class SelfAttention(nn.Module):
         q = self._heads(self.query(x_BxLxD), *QUERIES)
         k = self._heads(self.key(x_BxLxD), *KEYS)
         v = self._heads(self.value(x_BxLxD), *KEYS)
+        rotation = None
         if surroundings.rotations is not None:
             in_global, in_local = surroundings.rotations
-            by = in_global if is_global else in_local
-            q, k = rotate(c, q, by), rotate(c, k, by)
+            rotation = in_global if is_global else in_local
         relative = None
         if surroundings.relative_RxD is not None:
             relative = self._relative_vectors(surroundings.relative_RxD)
@@ -89,6 +89,7 @@ class SelfAttention(nn.Module):
             is_global=is_global,
             layout=layout,
             relative=relative,
+            rotation=rotation,
         )
         mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
         if c.value_gate:

@@ -1,7 +1,12 @@
 """Choice between kernels and plain XLA, by configuration, device and shape."""
 
 from bertjax.config import ModelConfig
-from bertjax.model.kernels import fused_norm, gpu_attention, tpu_attention
+from bertjax.model.kernels import (
+    fused_norm,
+    gpu_attention,
+    tpu_attention,
+    tpu_long_attention,
+)
 from bertjax.model.layout import Layout
 
 
@@ -14,18 +19,46 @@ def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Return True if a kernel computes global attention in rows of this length."""
     if config.relative_positions:
         return False
-    if not on_tpu(config, layout):
-        return local_attention(config, length, layout)
-    # A mesh may divide the heads, and each device's kernel sees its own.
-    local_heads = config.num_attention_heads // layout.parts("heads")
-    return tpu_attention.fits(length, local_heads, config.head_width)
+    if long_attention(config, length, True, layout):
+        return True
+    if on_tpu(config, layout):
+        return tpu_attention.fits(length, _local_heads(config, layout), config.head_width)
+    return local_attention(config, length, layout)
 
 
 def local_attention(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Return True if a kernel computes local attention in rows of this length (only on GPUs)."""
+    """Return True if a kernel computes local attention in rows of this length."""
+    if long_attention(config, length, False, layout):
+        return True
     if config.kernels != "pallas" or layout.platform != "gpu":
         return False
     return gpu_attention.fits(length, config.head_width)
+
+
+def long_attention(config: ModelConfig, length: int, is_global: bool, layout: Layout) -> bool:
+    """Return True if the TPU kernel for long rows and windows computes attention.
+
+    It rotates queries and keys, so it is also used for shorter rows with rotary positions.
+    """
+    if (
+        config.relative_positions
+        or config.attention_probs_dropout_prob
+        or not on_tpu(config, layout)
+    ):
+        return False
+    heads, width = _local_heads(config, layout), config.head_width
+    if is_global and config.positions != "rotary" and tpu_attention.fits(length, heads, width):
+        return False
+    # Heads of width 128 have no place for the angles of pairs that stand side by side.
+    if config.positions == "rotary" and config.rotary_pairs != "half" and width > 64:
+        return False
+    itemsize = 2 if config.dtype == "bfloat16" else 4
+    return tpu_long_attention.fits(length, heads, width, itemsize, layout.core_memory)
+
+
+def _local_heads(config: ModelConfig, layout: Layout) -> int:
+    """Return the number of heads of a device: a mesh may divide the heads."""
+    return config.num_attention_heads // layout.parts("heads")
 
 
 def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
@@ -42,7 +75,11 @@ def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
     if config.kernels != "pallas":
         return []
     names = []
-    if not attention(config, length, layout):
+    has_global = any(config.attends_globally)
+    has_local = not all(config.attends_globally)
+    in_global = not has_global or attention(config, length, layout)
+    in_local = not has_local or local_attention(config, length, layout)
+    if not in_global or not in_local:
         names.append("attention")
     if not norm(config, length, layout):
         names.append("norms")

@@ -24,7 +24,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 from bertjax.model.kernels.tpu_attention import LANES
 from bertjax.model.kernels.tpu_long_bodies import (
+    BLOCK,
     HALF,
+    MAX_TILE,
     Static,
     Tiling,
     backward_body,
@@ -32,22 +34,38 @@ from bertjax.model.kernels.tpu_long_bodies import (
     tiling,
 )
 
-VMEM_BYTES = 48 * 2**20
-MAX_LENGTH = 8192  # keys, values and their gradients of longer rows do not fit VMEM_BYTES
-# Cycles of a v5e for a tile of 8 x 128 scores, by the compiler's schedule of the kernels, and the
-# FLOPs of a cycle, in which the compiler's cost estimates are stated.
-CYCLES = {"forward": 4, "backward": 9}
-FLOPS_PER_CYCLE = 4 * 2 * 128**2
+# A v5e's cycles for 8 x 128 scores besides those of the products, and for 128 tokens, by the
+# compiler's schedule (docs/compile.md): of queries and keys that are rotated, transposed and so on.
+# Windows have small tiles, in which operations wait for each other.
+SCORE_CYCLES = {"forward": 1.5, "backward": 0}
+TOKEN_CYCLES = {"forward": 430, "backward": 780}
+WINDOW_TOKEN_CYCLES = {"forward": 590, "backward": 990}
+FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
 
 
-def fits(length: int, num_heads: int, head_width: int) -> bool:
-    """Return True if the kernel supports rows of this length and `num_heads` heads per device."""
+def fits(length: int, num_heads: int, head_width: int, itemsize: int, core_memory: int) -> bool:
+    """Return True if the kernel supports rows of this length and `num_heads` heads per device.
+
+    `itemsize` is that of the dtype, `core_memory` the bytes of a core's memory.
+    """
     return (
         length % LANES == 0
-        and length <= MAX_LENGTH
         and LANES % head_width == 0
         and num_heads * head_width % LANES == 0
+        and memory_bytes(length, itemsize) <= core_memory
     )
+
+
+def memory_bytes(length: int, itemsize: int) -> int:
+    """Return the bytes of a core's memory that the backward pass needs for rows of this length."""
+    # Keys, values and their gradients twice, because blocks are copied while others are computed;
+    # and keys, values and transposed keys.
+    arrays = 2 * 4 + 3
+    # Angles twice, two gradients as they are summed, and the segments: float32 or int32.
+    wide = 2 + 2 + 1
+    row = LANES * length * (arrays * itemsize + wide * 4)
+    # Four blocks of queries twice, and tiles of scores.
+    return row + 2 * 4 * LANES * BLOCK * itemsize + 4 * MAX_TILE**2 * 4
 
 
 def packed_rotation(cosines: Array, sines: Array, pairs: str) -> Array:
@@ -149,7 +167,7 @@ def _call(
         # The blocks of a row share what the first one prepares.
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=VMEM_BYTES,
+            vmem_limit_bytes=memory_bytes(length, q.dtype.itemsize),
         ),
         cost_estimate=_cost(direction, static, cut, q),
         interpret=static.interpret,
@@ -159,10 +177,18 @@ def _call(
 
 def _cost(direction: str, static: Static, cut: Tiling, q: Array) -> pl.CostEstimate:
     batch, length, width = q.shape
+    share = static.head_width / LANES
+    # Products over the lanes take as long for a head of 64 as for one of 128, transposed ones half
+    # as long: one of each forward, two and three backward.
+    products = {"forward": 1 + share, "backward": 2 + 3 * share}[direction]
+    per_score = 2 * products + SCORE_CYCLES[direction]
+    per_tokens = (WINDOW_TOKEN_CYCLES if static.window else TOKEN_CYCLES)[direction]
     scores = batch * (width // static.head_width) * length * cut.keys * cut.count
+    blocks = batch * (width // LANES) * length // LANES
+    cycles = per_score * scores / (8 * LANES) + per_tokens * blocks
     arrays = {"forward": 4, "backward": 8}[direction]
     return pl.CostEstimate(
-        flops=scores * CYCLES[direction] * FLOPS_PER_CYCLE // (8 * LANES),
+        flops=round(cycles * FLOPS_PER_CYCLE),
         transcendentals=scores,
         bytes_accessed=arrays * q.size * q.dtype.itemsize,
     )

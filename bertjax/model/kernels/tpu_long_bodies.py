@@ -26,8 +26,6 @@ FLOOR = -1e30
 NO_SEGMENT = -2
 
 
-import os
-UNROLL=int(os.environ.get('UNR','1'))
 class Static(NamedTuple):
     """Constants that a kernel is compiled for."""
 
@@ -126,7 +124,7 @@ def forward_body(  # type: ignore[no-untyped-def]
         out[0, at, :] = jnp.concatenate(parts, axis=0).T.astype(out.dtype)
         return _
 
-    jax.lax.fori_loop(0, cut.block // cut.queries, tile, 0, unroll=UNROLL if cut.padding else 1)
+    _over_queries(cut, tile)
 
 
 def backward_body(  # type: ignore[no-untyped-def]
@@ -174,7 +172,7 @@ def backward_body(  # type: ignore[no-untyped-def]
         dq[0, at, :] = _rotated(static, d_rows, angles, rows, -1).astype(dq.dtype)
         return _
 
-    jax.lax.fori_loop(0, cut.block // cut.queries, tile, 0, unroll=UNROLL if cut.padding else 1)
+    _over_queries(cut, tile)
 
     @pl.when(step == steps - 1)
     def _():  # type: ignore[no-untyped-def]
@@ -186,6 +184,14 @@ def backward_body(  # type: ignore[no-untyped-def]
             return _
 
         jax.lax.fori_loop(0, k.shape[1] // LANES, rows, 0)
+
+
+def _over_queries(cut: Tiling, body: Any) -> None:
+    """Run `body(j, 0)` for each tile of queries of a block."""
+    count = cut.block // cut.queries
+    # Two tiles at a time fill each other's waits where the tiles are small.
+    unroll = 2 if cut.padding and count % 2 == 0 else 1
+    jax.lax.fori_loop(0, count, body, 0, unroll=unroll)
 
 
 def _over_tiles(count: int, body: Any, states: Any) -> Any:
