@@ -101,11 +101,14 @@ class ModelConfig(LayerConfig):
     kernels: Literal["xla", "pallas"] = "xla"
     """Code of attention, dropout and layer norm: XLA's (xla), or our own kernels (pallas).
     The kernels do not write attention logits and their dropout to main memory. On a TPU they need
-    rows of 128, 256, 384 or 512 tokens and a head width that divides 128; another kernel does
-    dropout, residual and layer norm if the hidden size is a multiple of 128. On a GPU they need
-    rows of a multiple of 64 tokens and head widths from 16 to 128; attention may be global or
-    local. For other shapes and devices, and for models without a mesh, xla is used. Its dropout
-    masks are the same (for global attention: in rows of fewer than 2,048 tokens).
+    rows of a multiple of 128 tokens and a head width that divides 128. Rows of more than 512
+    tokens, windows, and rotary positions inside the kernel are for
+    attention_probs_dropout_prob 0, and for as many tokens as a core's memory holds: 11,000 and more
+    on v5e, v5p and v6e in bfloat16, 1,900 on v4. Another kernel does dropout, residual and layer
+    norm if the hidden size is a multiple of 128. On a GPU they need rows of a multiple of 64 tokens
+    and head widths from 16 to 128; attention may be global or local. For other shapes and devices,
+    and for models without a mesh, xla is used. Its dropout masks are the same (for global
+    attention: in rows of fewer than 2,048 tokens).
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
