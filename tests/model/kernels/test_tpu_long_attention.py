@@ -81,10 +81,10 @@ def turned(config, kind, batch, length, seed):
 
 
 @settings(
-    max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # `largest` is of all
 @given(
-    seed=st.integers(0, 2**31), length=st.sampled_from([128, 256, 384]),
+    seed=st.integers(0, 2**31), length=st.sampled_from([128, 256]),
     heads_and_width=st.sampled_from([(2, 64), (1, 128), (4, 32), (4, 64)]),
     window=st.sampled_from([0, 64, 100, 128, 256]), kind=st.sampled_from(["none", "shared", "packed"]),
 )  # fmt: skip
