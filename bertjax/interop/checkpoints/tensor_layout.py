@@ -25,10 +25,10 @@ class Part(NamedTuple):
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """Return this part of the tensor, as a view of it."""
-        if self.place.count == 1:
+        if self.place.joined == 1:
             return array
-        joined = array.reshape(self.heads, self.place.count, -1, *array.shape[1:])
-        return joined[:, self.place.index]
+        joined = array.reshape(self.heads, self.place.joined, -1, *array.shape[1:])
+        return joined[:, self.place.number]
 
 
 def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[Part]:
@@ -42,7 +42,7 @@ def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool
         first = 1 if path.rpartition("/")[0] in names.not_in_first else 0
         heads = shape[-2] if place.per_head else 1
         whole = _foreign_shape(path, shape[1:], dialect)
-        whole = (place.count * whole[0], *whole[1:])
+        whole = (place.joined * whole[0], *whole[1:])
         for i in range(first, shape[0]):
             yield Part(name.format(i), i, whole, place, heads)
     else:
@@ -86,7 +86,7 @@ def read_part(param: np.ndarray, part: Part, array: np.ndarray, *, is_transposed
     # Into one array of all layers, so that no layer is in memory twice but this one.
     target = param if part.row is None else param[part.row]
     own = part.of(array)
-    if part.place.count > 1:
+    if part.place.joined > 1:
         own = own.reshape(-1, *array.shape[1:])
     if is_transposed:
         own = own.T

@@ -16,9 +16,9 @@ class Place(NamedTuple):
 
     name: str
     """The name, with `{}` for the number of the layer."""
-    index: int = 0
+    number: int = 0
     """Place among the matrices that are joined along their outputs."""
-    count: int = 1
+    joined: int = 1
     """Number of the matrices that are joined."""
     per_head: bool = False
     """Whether the outputs of each attention head are joined by themselves."""

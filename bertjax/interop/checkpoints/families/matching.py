@@ -81,7 +81,7 @@ def exported_heads(family: Family, config: ModelConfig, *, is_task: bool) -> tup
 def class_of(family: Family, config: ModelConfig) -> str:
     """Return the class with most of the model's heads."""
     fitting = (name for name, heads in family.classes.items() if heads <= set(config.heads))
-    return next(fitting, next(reversed(family.classes)))
+    return next(fitting, list(family.classes)[-1])
 
 
 def _check_heads(family: Family, config: ModelConfig) -> None:
