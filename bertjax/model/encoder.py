@@ -4,6 +4,8 @@ Layers that are all alike run in one `scan`: the program of one layer is compile
 Where global and local layers alternate, the scan's body has one layer of each place in the pattern.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
