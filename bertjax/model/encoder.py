@@ -86,7 +86,7 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")
+        layers = scanned(c, self.layout, deterministic, keep_layers, c.is_global(0), name="layers")
         is_first = None if c.first_norm else jnp.arange(stack) == 0
         state, kept = layers(State(x_BxLxD), surroundings, Kind(is_first=is_first))
         if c.share_layers and keep_layers:
