@@ -42,7 +42,8 @@ class Encoder(nn.Module):
         mix = None
         if c.layer_mix:
             # At first each sublayer's output alone is taken (arXiv 2402.02622, section 3).
-            mix = self.param("mix", _last_alone, 2 * c.num_hidden_layers)
+            init = nn.with_logical_partitioning(_last_alone, (None, None))
+            mix = self.param("mix", init, 2 * c.num_hidden_layers)
         # The parameters are made by the scan, whichever way the layers are run.
         if (c.alternates or c.layer_mix) and not self.is_initializing():
             key = None if deterministic else self.make_rng("dropout")
