@@ -77,6 +77,12 @@ def run(words: Sequence[str]) -> int:
         expected="--max-seq-length, --new-tokens, --word-vectors, or a size such as --hidden-size",
     )
     check(
+        command.max_seq_length or command.positions == "auto",
+        where="--positions",
+        found=command.positions,
+        expected="--max-seq-length beside it",
+    )
+    check(
         command.vocab_multiple > 0,
         where="--vocab-multiple",
         found=command.vocab_multiple,

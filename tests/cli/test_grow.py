@@ -178,6 +178,7 @@ def test_new_words_take_free_rows_first(source, tmp_path):
 
 @pytest.mark.parametrize("words,message", [
     ([], r"--to: found nothing, expected a folder for the new run"),
+    (["--to", "TMP/to", "--hidden-size", "32", "--positions", "tile"], "--positions: found tile, expected --max-seq-length beside it"),
     (["--to", "TMP/to", "--hidden-size", "-8"], "--hidden-size: found -8, expected a number above 0"),
     (["--to", "TMP/to", "--hidden-size", "8"], "model.hidden_size: found 8, expected 16 or more"),
     (["--to", "TMP/to", "--rotary-base", "160000"], "rotary base: found a model with model.positions learned"),
