@@ -6,6 +6,8 @@ warm start (arXiv 2112.11446, appendix).
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.model import functional
 from bertjax.model.functional import Params
+from bertjax.parallel import memory
 
 LAYERS = "encoder/layers/"
 # Its scale and bias are for the outputs of the heads, one head after another.
@@ -46,12 +49,14 @@ def extend_sizes(config: ModelConfig, params: Params, sizes: Sizes) -> tuple[Mod
     there were. No number is scaled, and nothing is random: the larger model computes something
     else, from which training goes on faster than from random numbers.
 
-    Raises `UserError` for a size that is smaller than it was, heads of another width, and for more
-    layers of a model with `layer_mix`, whose weights have no layer to come from.
+    Raises `UserError` for a size that is smaller than it was or beyond the memory, for heads of
+    another width, and for more layers of a model with `layer_mix`, whose weights have no layer to
+    come from.
     """
     larger = _larger_config(config, sizes)
     axes = flatten_dict(functional.logical_axes(larger), sep="/")
     shapes = flatten_dict(functional.shapes(larger), sep="/")
+    _check_memory(shapes)
     old = flatten_dict(params, sep="/")
     new: dict[str, Any] = {}
     heads = _heads_index(config, larger)
@@ -96,21 +101,12 @@ def layer_index(before: int, after: int) -> np.ndarray:
 
 def _larger_config(config: ModelConfig, sizes: Sizes) -> ModelConfig:
     width = sizes.hidden_size or config.hidden_size
-    values = {
-        "hidden_size": width,
-        "num_hidden_layers": sizes.num_hidden_layers or config.num_hidden_layers,
-        "intermediate_size": sizes.intermediate_size or config.intermediate_size,
-        "num_attention_heads": sizes.num_attention_heads or width // config.head_width,
-    }
-    for name, value in values.items():
-        before = getattr(config, name)
-        check(
-            value >= before,
-            where=f"model.{name}",
-            found=value,
-            expected=f"{before} or more, as the model is never cut",
-        )
-    heads = values["num_attention_heads"]
+    layers = sizes.num_hidden_layers or config.num_hidden_layers
+    inner = sizes.intermediate_size or config.intermediate_size
+    heads = sizes.num_attention_heads or width // config.head_width
+    _check_not_smaller("hidden_size", width, config.hidden_size)
+    _check_not_smaller("num_hidden_layers", layers, config.num_hidden_layers)
+    _check_not_smaller("intermediate_size", inner, config.intermediate_size)
     check(
         heads * config.head_width == width,
         where="model.num_attention_heads",
@@ -118,9 +114,9 @@ def _larger_config(config: ModelConfig, sizes: Sizes) -> ModelConfig:
         expected=f"heads of width {config.head_width}, as they were",
     )
     check(
-        not config.layer_mix or values["num_hidden_layers"] == config.num_hidden_layers,
+        not config.layer_mix or layers == config.num_hidden_layers,
         where="model.num_hidden_layers",
-        found=values["num_hidden_layers"],
+        found=layers,
         expected=f"{config.num_hidden_layers}, as it was, for a model with layer_mix",
     )
     group = config.num_attention_heads // config.key_value_heads
@@ -130,8 +126,34 @@ def _larger_config(config: ModelConfig, sizes: Sizes) -> ModelConfig:
         found=heads,
         expected=f"a multiple of {group}, the heads that share keys and values",
     )
-    shared = heads // group if config.num_key_value_heads else 0
-    return dataclasses.replace(config, **values, num_key_value_heads=shared)
+    return dataclasses.replace(
+        config,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        intermediate_size=inner,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // group if config.num_key_value_heads else 0,
+    )
+
+
+def _check_not_smaller(name: str, size: int, before: int) -> None:
+    check(
+        size >= before,
+        where=f"model.{name}",
+        found=size,
+        expected=f"{before} or more, as the model is never cut",
+    )
+
+
+def _check_memory(shapes: Mapping[str, Any]) -> None:
+    """Raise `UserError` for parameters that this machine's memory cannot hold."""
+    memory.check_fits(
+        sum(4 * math.prod(leaf.shape) for leaf in shapes.values()),
+        memory.host_bytes(),
+        where="model",
+        found="a model of these sizes",
+        expected="a smaller one",
+    )
 
 
 def _heads_index(config: ModelConfig, larger: ModelConfig) -> np.ndarray:

@@ -173,6 +173,7 @@ def test_no_size_asked_for_changes_nothing():
 
 @pytest.mark.parametrize("name,fields,sizes,message", [
     ("bert", {}, Sizes(hidden_size=4), "model.hidden_size: found 4, expected 8 or more"),
+    ("bert", {}, Sizes(hidden_size=2**20), "model: found a model of these sizes, which takes .* GiB or more, expected a smaller one"),
     ("bert", {}, Sizes(num_hidden_layers=1), "model.num_hidden_layers: found 1, expected 2 or more"),
     ("bert", {}, Sizes(intermediate_size=11), "model.intermediate_size: found 11, expected 12 or more"),
     ("bert", {}, Sizes(hidden_size=10), "model.num_attention_heads: found 2 heads for a hidden size of 10, expected heads of width 4"),
