@@ -83,7 +83,9 @@ def _outputs(config, params, inputs):
     hidden = functional.encode(config, params, inputs).hidden_BxLxD
     computed = {"hidden": hidden}
     if "pooler" in config.heads:
-        computed["pooled"] = functional.pool(config, params, hidden)
+        computed["pooled"] = functional.pool(
+            config, params, hidden, input_mask=inputs["input_mask"]
+        )
     if "mlm" in config.heads:
         computed["mlm_logits"] = functional.mlm_logits(config, params, hidden)
     if "nsp" in config.heads:
