@@ -6,16 +6,19 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.interop.programs.onnx.graph import Graph, Part
-from bertjax.interop.programs.onnx.masks import Masks
 from bertjax.interop.programs.onnx.parts import activation, dense, norm
-from bertjax.interop.programs.onnx.relative import Relative, relative_scale, relative_scores
+from bertjax.interop.programs.onnx.relative import Relative, relative_scores
 from bertjax.interop.programs.onnx.rotary import Rotation, rotate
+from bertjax.interop.programs.onnx.windows import Windows, joined_blocks, key_blocks, query_blocks
 
 
 class Surroundings(NamedTuple):
     """What every layer's attention reads beside the hidden states."""
 
-    masks: Masks
+    mask: str
+    """The keys that a query sees in global layers, [b, 1, 1, l]."""
+    windows: Windows | None
+    """What local layers need; None if there are none."""
     rotations: tuple[Rotation, Rotation] | None
     """Rotary positions of global and of local layers."""
     relative: Relative | None
@@ -26,7 +29,7 @@ def attention(
 ) -> str:
     """Add the sublayer; its parameters are those of `model.attention`."""
     config, name = graph.config, part.name
-    query, key, value = (_heads(graph, part.of(p), x) for p in ("query", "key", "value"))
+    query, key, value = (_heads(graph, part.of(which), x) for which in ("query", "key", "value"))
     if surroundings.rotations is not None:
         in_global, in_local = surroundings.rotations
         by = in_global if is_global else in_local
@@ -34,9 +37,21 @@ def attention(
         key = rotate(graph, f"{name}/key", key, by)
     # After the rotation, which then works on fewer heads.
     key, value = _for_all_heads(graph, key), _for_all_heads(graph, value)
-    mask = surroundings.masks.in_global if is_global else surroundings.masks.in_local
-    probabilities = _probabilities(graph, part, query, key, mask, surroundings.relative)
-    mixed = graph.op("MatMul", f"{name}/mixed", probabilities, value)
+    # The queries are scaled and not the scores, as in `model.attention`: there are fewer queries.
+    query = graph.op("Mul", f"{name}/scaled", query, _scale(graph))
+    windows = surroundings.windows
+    if is_global or windows is None:
+        logits = _products(graph, name, query, key, (0, 1, 3, 2))
+        if surroundings.relative is not None:
+            scale = _scale(graph)
+            added = relative_scores(graph, part, surroundings.relative, query, key, scale)
+            logits = graph.op("Add", f"{name}/logits/relative", logits, added)
+        mixed = _mixed(graph, name, logits, surroundings.mask, value)
+    else:
+        query = query_blocks(graph, windows, query)
+        key, value = key_blocks(graph, windows, key), key_blocks(graph, windows, value)
+        logits = _products(graph, name, query, key, (0, 1, 2, 4, 3))
+        mixed = joined_blocks(graph, windows, _mixed(graph, name, logits, windows.mask, value))
     mixed = graph.op("Transpose", f"{name}/mixed/transposed", mixed, perm=(0, 2, 1, 3))
     join = graph.integers("attention/join", [0, 0, config.hidden_size])
     joined = graph.op("Reshape", f"{name}/joined", mixed, join)
@@ -63,27 +78,29 @@ def _for_all_heads(graph: Graph, x: str) -> str:
     if share == 1:
         return x
     # Each serves as many heads of queries that follow each other.
-    heads = graph.integers(
-        "attention/key_value_heads", np.arange(config.key_value_heads).repeat(share)
-    )
+    numbers = np.arange(config.key_value_heads).repeat(share)
+    heads = graph.integers("attention/key_value_heads", numbers)
     return graph.op("Gather", f"{x}/for_all_heads", x, heads, axis=1)
 
 
-def _probabilities(
-    graph: Graph, part: Part, query: str, key: str, mask: str, relative: Relative | None
-) -> str:
-    """Add the probabilities of each query's keys, [b, H, l, l]."""
-    name = part.name
-    factor = 1 / math.sqrt(graph.config.head_width)
-    scale = graph.constant("attention/scale", factor if relative is None else relative_scale(graph))
-    # The queries are scaled and not the scores, as in `model.attention`: there are fewer queries.
-    query = graph.op("Mul", f"{name}/scaled", query, scale)
-    columns = graph.op("Transpose", f"{name}/key/columns", key, perm=(0, 1, 3, 2))
-    logits = graph.op("MatMul", f"{name}/logits", query, columns)
-    if relative is not None:
-        added = relative_scores(graph, part, relative, query, key, scale)
-        logits = graph.op("Add", f"{name}/logits/relative", logits, added)
+def _scale(graph: Graph) -> str:
+    """Add the factor of the scores."""
+    config = graph.config
+    # With relative positions three kinds of scores are added up (arXiv 2006.03654, equation 4).
+    kinds = 3 if config.relative_positions else 1
+    return graph.constant("attention/scale", 1 / math.sqrt(kinds * config.head_width))
+
+
+def _products(graph: Graph, name: str, query: str, key: str, turned: tuple[int, ...]) -> str:
+    """Add the products of queries and keys; `turned` are the keys' axes, the last two in turn."""
+    columns = graph.op("Transpose", f"{name}/key/columns", key, perm=turned)
+    return graph.op("MatMul", f"{name}/logits", query, columns)
+
+
+def _mixed(graph: Graph, name: str, logits: str, mask: str, value: str) -> str:
+    """Add the sums of the values, weighted by the softmax of the logits where `mask` is true."""
     # Not minus infinity: a row that is only padding would then be all NaN.
     lowest = graph.constant("attention/lowest", np.finfo(np.float32).min)
     seen = graph.op("Where", f"{name}/seen", mask, logits, lowest)
-    return graph.op("Softmax", f"{name}/probabilities", seen, axis=-1)
+    probabilities = graph.op("Softmax", f"{name}/probabilities", seen, axis=-1)
+    return graph.op("MatMul", f"{name}/mixed", probabilities, value)

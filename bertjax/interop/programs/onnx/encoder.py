@@ -7,18 +7,21 @@ import numpy as np
 from bertjax.interop.programs.onnx.attention import Surroundings, attention
 from bertjax.interop.programs.onnx.embeddings import Row, embeddings, row
 from bertjax.interop.programs.onnx.graph import LAYERS, Graph, Part, part
-from bertjax.interop.programs.onnx.masks import masks
+from bertjax.interop.programs.onnx.masks import global_mask, seen_keys
 from bertjax.interop.programs.onnx.parts import activation, dense, norm
 from bertjax.interop.programs.onnx.relative import relative
 from bertjax.interop.programs.onnx.rotary import Rotation, rotation
+from bertjax.interop.programs.onnx.windows import windows
 
 
 def encoder(graph: Graph) -> str:
     """Add the embeddings and all layers; return the name of the last output, [b, l, D]."""
     config = graph.config
     rows = row(graph)
+    seen = seen_keys(graph, rows)
     surroundings = Surroundings(
-        masks(graph, rows),
+        global_mask(graph, seen) if any(config.attends_globally) else "",
+        None if all(config.attends_globally) else windows(graph, rows, seen),
         _rotations(graph, rows),
         relative(graph, rows) if config.relative_positions else None,
     )

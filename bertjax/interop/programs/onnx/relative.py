@@ -1,6 +1,5 @@
 """Disentangled attention (arXiv 2006.03654): scores of content with relative positions."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -56,11 +55,6 @@ def _rows(graph: Graph, name: str, row: Row) -> str:
     end = graph.op(end_kind, f"{name}/end", middle, row.size)
     places = graph.op("Range", f"{name}/places", first, end, graph.integers(f"{name}/step", step))
     return graph.op("Gather", name, graph.integers("encoder/relative/buckets", buckets), places)
-
-
-def relative_scale(graph: Graph) -> float:
-    """Return the factor of scores: three kinds are added up (equation 4)."""
-    return 1 / math.sqrt(3 * graph.config.head_width)
 
 
 def relative_scores(
