@@ -139,8 +139,9 @@ def _local_attention(
             layout=layout,
             platform=layout.platform,
         )
-    # In blocks, each query has 3 x window / 2 scores. In shorter rows the whole matrix has fewer.
-    if _is_symbolic(length) or length <= 3 * window // 2:
+    # In blocks, each query has 3 x window / 2 scores. In shorter rows the whole matrix has fewer. An
+    # exported program has one form for all lengths, and blocks are the one for long rows.
+    if not _is_symbolic(length) and length <= 3 * window // 2:
         return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
     return long_attention.local_attention(config, q, k, v, *segments, key=key, layout=layout)
 

@@ -1,8 +1,13 @@
+import dataclasses
+from typing import get_args
+
 import flax
 import jax
+import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from bertjax.config import ModelConfig
 from bertjax.errors import UserError
 from bertjax.interop.programs.serving import (
     choose_outputs,
@@ -11,6 +16,7 @@ from bertjax.interop.programs.serving import (
     serving_function,
 )
 from tests.interop.exported_programs import (
+    COMPOSED,
     MODELS,
     assert_same,
     expected,
@@ -18,6 +24,54 @@ from tests.interop.exported_programs import (
     random_params,
     served,
 )
+
+
+# Fields that change how a model is trained or how fast it is, and not what it computes.
+OF_TRAINING = {
+    "dropout_bits",
+    "dropout_places",
+    "dtype",
+    "initializer",
+    "kernels",
+    "remat",
+    "scaled_init",
+}
+
+
+def values_of(field):
+    """The values that the type of a field lists; none for numbers."""
+    if field.type is bool:
+        return {True, False}
+    parts = get_args(field.type)
+    # The activations are a type inside another one, or the type of a tuple's elements.
+    inner = {value for part in parts for value in get_args(part)}
+    return inner | {part for part in parts if isinstance(part, str)}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [field.name for field in dataclasses.fields(ModelConfig) if field.name not in OF_TRAINING],
+)
+def test_the_models_of_these_tests_have_every_value_of_a_field(field):
+    """A value that no model has is not tested in the ONNX graph, which is written by hand."""
+    models = [*MODELS.values(), *COMPOSED.values()]
+    found = {getattr(config, field) for config in models}
+    if isinstance(next(iter(found)), tuple):
+        found = {value for values in found for value in values}
+    missing = values_of(next(f for f in dataclasses.fields(ModelConfig) if f.name == field)) - found
+    assert not missing
+
+
+def test_the_mean_of_the_hidden_states_leaves_padding_out():
+    config = COMPOSED["rotary"]
+    params = random_params(config)
+    model = served(config, params, ["pooled"])
+    serve = serving_function(model)
+    inputs = random_inputs(config, 1, 5)
+    padded = {name: np.pad(x, [(0, 0), (0, 4)]) for name, x in inputs.items()}
+    padded["input_ids"][:, 5:] = 7
+    alone, among_padding = (serve(model.params, **x)["pooled"] for x in (inputs, padded))
+    np.testing.assert_allclose(alone, among_padding, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -11,18 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.config.families import FAMILIES
 from bertjax.errors import UserError
 from bertjax.interop.programs.stablehlo import export_stablehlo
 from tests.interop.exported_programs import (
+    COMPOSED,
     MODELS,
     SHAPES,
+    assert_computed,
     assert_same,
     expected,
     files_of_at_most,
     load_stablehlo,
     random_inputs,
     random_params,
+    run_stablehlo,
     served,
+    small_family,
 )
 
 LOADER = """
@@ -77,6 +82,19 @@ def test_every_kind_of_model_computes_the_same(programs, name, shape, seed):
     config, params, _, call, loaded = programs[name]
     inputs = random_inputs(config, *shape, seed)
     assert_same(call(loaded, *inputs.values()), expected(config, params, inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*COMPOSED, *FAMILIES])
+def test_compositions_and_families_compute_the_same_for_any_length(tmp_path, name):
+    config = COMPOSED[name] if name in COMPOSED else small_family(name)
+    params = random_params(config)
+    export_stablehlo(served(config, params), tmp_path)
+    for seed, shape in enumerate([(3, 5), (4, 14)]):
+        inputs = random_inputs(config, *shape, seed)
+        assert_computed(run_stablehlo(tmp_path, inputs), config, params, inputs)
+    with pytest.raises(ValueError, match="Error refining shapes|symbolic shape constraint"):
+        run_stablehlo(tmp_path, random_inputs(config, 2, config.max_length + 1))
 
 
 @pytest.mark.parametrize("name", MODELS)
