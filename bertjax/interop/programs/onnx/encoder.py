@@ -37,7 +37,8 @@ def encoder(graph: Graph) -> str:
         def feed_forward(x: str, layer: Part = layer) -> str:
             return _feed_forward(graph, layer.of("mlp"), x)
 
-        x = _sublayer(graph, layer, "attention", x, attend)
+        has_norm = config.first_norm or i > 0
+        x = _sublayer(graph, layer, "attention", x, attend, has_norm=has_norm)
         x = _mixed(graph, 2 * i, outputs, x)
         x = _sublayer(graph, layer, "mlp", x, feed_forward)
         x = _mixed(graph, 2 * i + 1, outputs, x)
@@ -59,16 +60,25 @@ def _rotations(graph: Graph, rows: Row) -> tuple[Rotation, Rotation] | None:
 
 
 def _sublayer(
-    graph: Graph, layer: Part, sublayer: str, x: str, function: Callable[[str], str]
+    graph: Graph,
+    layer: Part,
+    sublayer: str,
+    x: str,
+    function: Callable[[str], str],
+    *,
+    has_norm: bool = True,
 ) -> str:
-    """Add `x` plus the output of a sublayer, with the norms at their places."""
+    """Add `x` plus the output of a sublayer, with the norms at their places.
+
+    The norm before the sublayer is left out if it has none.
+    """
     config, name = graph.config, layer.of(sublayer).name
     before = layer.of(f"{sublayer}_layer_norm")
     if config.norm_place == "after":
         summed = graph.op("Add", f"{name}/residual", x, function(x))
         return norm(graph, before, summed, config.hidden_size)
     normal = x
-    if config.first_norm or name != f"{LAYERS}0/attention":
+    if has_norm:
         normal = norm(graph, before, x, config.hidden_size)
     added = function(normal)
     if config.norm_place == "both":

@@ -34,19 +34,20 @@ def relative(graph: Graph, row: Row) -> Relative:
     before = graph.op("Sub", f"{name}/before", row.length, graph.integers(f"{name}/one", [1]))
     kept, rest = graph.integers(f"{name}/kept", [0, 0]), graph.integers(f"{name}/rest", [-1])
     shape = graph.op("Concat", f"{name}/shape", kept, row.length, rest, axis=0)
-    falling, rising = _rows(graph, f"{name}/falling", row), _rows(graph, f"{name}/rising", row)
+    falling = _rows(graph, f"{name}/falling", row, falling=True)
+    rising = _rows(graph, f"{name}/rising", row, falling=False)
     return Relative(vectors, falling, rising, row, before, shape)
 
 
-def _rows(graph: Graph, name: str, row: Row) -> str:
-    """Add the rows of the table of vectors for 2 l distances, `falling` or `rising`."""
+def _rows(graph: Graph, name: str, row: Row, *, falling: bool) -> str:
+    """Add the rows of the table of vectors for 2 l distances."""
     longest = graph.config.max_length
     # Two distances more at each end. The first takes part in the products, and in no score. The
     # second keeps the end of a falling range from being -1: onnxruntime makes a `Slice` of `Range`
     # and `Gather`, and to a `Slice` this is the last element (seen in 1.32).
     buckets = np.pad(bucket_indices(graph.config, longest), 2, mode="edge")
     # The bucket of distance d is at d + longest + 1.
-    if name.endswith("falling"):
+    if falling:
         origin, first_kind, end_kind, step = longest, "Add", "Sub", -1
     else:
         origin, first_kind, end_kind, step = longest + 2, "Sub", "Add", 1
