@@ -42,7 +42,8 @@ class Encoder(nn.Module):
         mix = None
         if c.layer_mix:
             # At first each sublayer's output alone is taken (arXiv 2402.02622, section 3).
-            mix = self.param("mix", _last_alone, 2 * c.num_hidden_layers)
+            init = nn.with_logical_partitioning(_last_alone, (None, None))
+            mix = self.param("mix", init, 2 * c.num_hidden_layers)
         # The parameters are made by the scan, whichever way the layers are run.
         if (c.alternates or c.layer_mix) and not self.is_initializing():
             key = None if deterministic else self.make_rng("dropout")
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")
+        layers = scanned(c, self.layout, deterministic, keep_layers, c.is_global(0), name="layers")
         is_first = None if c.first_norm else jnp.arange(stack) == 0
         state, kept = layers(State(x_BxLxD), surroundings, Kind(is_first=is_first))
         if c.share_layers and keep_layers:

@@ -36,10 +36,8 @@ POLICIES = {
 
 
 class Kind(NamedTuple):
-    """What differs from layer to layer, beside the parameters."""
+    """What differs from layer to layer as numbers, beside the parameters."""
 
-    is_global: bool | None = None
-    """Whether attention is global; None if all layers have the same."""
     is_first: Array | bool | None = None
     """Whether it is the first layer; None where this makes no difference."""
     mix_2xM: Array | None = None
@@ -103,17 +101,20 @@ class Layer(nn.Module):
     layout: Layout
     deterministic: bool
     keep_output: bool
+    is_global: bool = True
+    """Whether attention is global; the compiler knows it."""
 
     @nn.compact
     def __call__(
         self, state: State, surroundings: Surroundings, kind: Kind
     ) -> tuple[State, Array | None]:
         c, layout = self.config, self.layout
-        is_global = c.is_global(0) if kind.is_global is None else kind.is_global
         attention = SelfAttention(c, layout, name="attention")
 
         def attend(x_BxLxD: Array) -> Array:
-            return attention(x_BxLxD, surroundings, is_global, deterministic=self.deterministic)
+            return attention(
+                x_BxLxD, surroundings, self.is_global, deterministic=self.deterministic
+            )
 
         no_norm = None if c.first_norm else kind.is_first
         x_BxLxD = self._add("attention", state.x_BxLxD, attend, no_norm)
@@ -186,10 +187,11 @@ class SharedLayer(nn.Module):
     layout: Layout
     deterministic: bool
     keep_output: bool
+    is_global: bool = True
 
     def setup(self) -> None:
         self.layer = layer_class(self.config)(
-            self.config, self.layout, self.deterministic, self.keep_output
+            self.config, self.layout, self.deterministic, self.keep_output, self.is_global
         )
         nn.share_scope(self, self.layer)
 

@@ -3,6 +3,7 @@
 Whether a layer is global is known to the compiler here, so its program has no condition.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -78,13 +79,16 @@ def _run(
 ) -> tuple[State, Array | None]:
     """Run the layers `first` + each of the `places`, which are also their places in the pattern."""
     c, key = pattern.config, pattern.key
-    layer = layer_class(c, in_scan=in_scan)(c, pattern.layout, key is None, pattern.keep_layers)
+    layer_of_kind = partial(
+        layer_class(c, in_scan=in_scan), c, pattern.layout, key is None, pattern.keep_layers
+    )
     outputs: list[Array] = []
     for place in places:
         index = 0 if c.share_layers else place
         own = jax.tree.map(lambda p, index=index: p[index], layers)
         number = first + place
-        kind = Kind(is_global=c.is_global(place), is_first=number == 0)
+        layer = layer_of_kind(c.is_global(place))
+        kind = Kind(is_first=number == 0)
         if pattern.mix is not None:
             kind = kind._replace(mix_2xM=pattern.mix[2 * place : 2 * place + 2])
         rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}

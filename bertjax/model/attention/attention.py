@@ -7,7 +7,6 @@ the whole matrix of scores, or, if this matrix is too large to keep, parts of it
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -46,7 +45,7 @@ def attention(
     segments: Segments,
     *,
     key: Array | None = None,
-    is_global: Array | bool = True,
+    is_global: bool = True,
     layout: Layout = ANYWHERE,
     relative: RelativeVectors | None = None,
 ) -> Array:
@@ -54,8 +53,8 @@ def attention(
 
     Returns [B, L, H, K] in the dtype of `v`. Softmax is computed in float32. If a `key` is given,
     dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
-    `is_global` (a bool or bool []) is False, each query sees only keys at most
-    `config.local_attention` / 2 positions away. The result for a query that sees no key is a mean
+    `is_global` is False, each query sees only keys at most `config.local_attention` / 2 positions
+    away. The result for a query that sees no key is a mean
     of values, so that outputs at padding are finite. `relative` adds scores of relative positions.
     """
     if relative is not None:
@@ -69,17 +68,8 @@ def attention(
             layout=layout,
             relative=relative,
         )
-    arrays = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments)
-    to_all: Callable[..., Array] = partial(_global_attention, config, key=key, layout=layout)
-    to_window = partial(_local_attention, config, key=key, layout=layout)
-    if isinstance(is_global, bool):
-        return to_all(*arrays) if is_global else to_window(*arrays)
-    # If global and local layers alternate, the scan's body has a condition. For the backward pass,
-    # every layer would keep the intermediate values of both branches, so the branches are
-    # recomputed instead.
-    if not _is_chunked(config, q_BxLxHxK.shape[1], layout):
-        to_all = jax.checkpoint(to_all)
-    return jax.lax.cond(is_global, to_all, jax.checkpoint(to_window), *arrays)
+    attend = _global_attention if is_global else _local_attention
+    return attend(config, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments, key=key, layout=layout)
 
 
 def _global_attention(

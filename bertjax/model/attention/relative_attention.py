@@ -31,10 +31,13 @@ def bucket_indices(config: ModelConfig, longest: int) -> np.ndarray:
     middle = buckets // 2
     limit = config.relative_max_distance or config.max_position_embeddings
     distances = np.arange(1 - longest, longest)
-    # In float32, as the implementations of the models do: a bucket's bound may depend on it.
-    sizes = np.maximum(np.abs(distances), middle).astype(np.float32)
-    share = np.log(sizes / np.float32(middle)) / np.log(np.float32((limit - 1) / middle))
-    far = np.ceil(share * np.float32(middle - 1)) + middle
+    far = np.full(distances.shape, buckets)
+    # Short rows have near distances only; the divisor would be the logarithm of 1 or less.
+    if limit - 1 > middle:
+        # In float32, as the implementations of the models do: a bucket's bound may depend on it.
+        sizes = np.maximum(np.abs(distances), middle).astype(np.float32)
+        share = np.log(sizes / np.float32(middle)) / np.log(np.float32((limit - 1) / middle))
+        far = np.ceil(share * np.float32(middle - 1)) + middle
     bucket = np.where(np.abs(distances) <= middle, distances, np.sign(distances) * far)
     return np.clip(bucket + rows // 2, 0, rows - 1).astype(np.int32)
 

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -64,7 +63,7 @@ class SelfAttention(nn.Module):
         self,
         x_BxLxD: Array,
         surroundings: Surroundings,
-        is_global: Array | bool,
+        is_global: bool,
         *,
         deterministic: bool,
     ) -> Array:
@@ -73,7 +72,8 @@ class SelfAttention(nn.Module):
         k = self._heads(self.key(x_BxLxD), *KEYS)
         v = self._heads(self.value(x_BxLxD), *KEYS)
         if surroundings.rotations is not None:
-            by = _of_kind(surroundings.rotations, is_global)
+            in_global, in_local = surroundings.rotations
+            by = in_global if is_global else in_local
             q, k = rotate(c, q, by), rotate(c, k, by)
         relative = None
         if surroundings.relative_RxD is not None:
@@ -115,11 +115,3 @@ class SelfAttention(nn.Module):
         return RelativeVectors(
             queries(vectors_RxD).reshape(shape), keys(vectors_RxD).reshape(shape)
         )
-
-
-def _of_kind(rotations: tuple[Rotation, Rotation], is_global: Array | bool) -> Rotation:
-    """Return the rotation of a global or of a local layer."""
-    in_global, in_local = rotations
-    if isinstance(is_global, bool):
-        return in_global if is_global else in_local
-    return jax.tree.map(partial(jnp.where, is_global), in_global, in_local)

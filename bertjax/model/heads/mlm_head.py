@@ -57,13 +57,18 @@ class MlmHead(nn.Module):
         c = self.config
         if not self._works_alone():
             logits = self(hidden_BxPxD, word_embedding_VxE)
-            return weighted_cross_entropy(logits, labels_BxP, weights_BxP)
+            return weighted_cross_entropy(logits, labels_BxP, weights_BxP, z_loss=c.z_loss)
         x_BxPxE = self._transformed(hidden_BxPxD)
         x_NxE = x_BxPxE.reshape(-1, x_BxPxE.shape[-1])
         table = self._table(word_embedding_VxE)
         bias = self.bias if "mlm" in c.biases else jnp.zeros(c.vocab_size, jnp.float32)
         return product_cross_entropy(
-            x_NxE, table, bias, labels_BxP.reshape(-1), weights_BxP.reshape(-1)
+            x_NxE,
+            table,
+            bias,
+            labels_BxP.reshape(-1),
+            weights_BxP.reshape(-1),
+            z_loss=c.z_loss,
         )
 
     def _works_alone(self) -> bool:
