@@ -181,6 +181,10 @@ def composed_models(draw):
     )
 
 
+LONG = family("modernbert", **{**SIZES, "max_position_embeddings": 4096}, num_attention_heads=2)
+"""A model whose rows may be many windows of 128 long."""
+
+
 def random_params(config, seed=0):
     """Parameters of which none is zero or one, biases and layer norms neither."""
     rng = np.random.default_rng(seed)

@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from bertjax.interop.programs.onnx.graph import Graph, part
 from bertjax.interop.programs.onnx.parts import angles, dense, interleaved, lookup, norm
+from bertjax.model.embeddings import sinusoid_frequencies
 
 
 class Row(NamedTuple):
@@ -52,7 +51,7 @@ def _position_vectors(graph: Graph, row: Row) -> str:
         # In a row that is too long, the last positions lie beyond the table; `Gather` refuses them.
         return lookup(graph, name, positions)
     width = config.embedding_width
-    turned = angles(graph, name, positions, 10_000.0 ** (-np.arange(0, width, 2) / width))
+    turned = angles(graph, name, positions, sinusoid_frequencies(width))
     sines = graph.op("Sin", f"{name}/sines", turned)
     cosines = graph.op("Cos", f"{name}/cosines", turned)
     vectors = interleaved(graph, name, sines, cosines, [0, -1])

@@ -5,11 +5,10 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from bertjax.interop.programs.onnx.embeddings import Row
 from bertjax.interop.programs.onnx.graph import Graph
 from bertjax.interop.programs.onnx.parts import angles, interleaved
+from bertjax.model.attention.rotary import frequencies
 
 
 class Rotation(NamedTuple):
@@ -21,9 +20,7 @@ class Rotation(NamedTuple):
 
 def rotation(graph: Graph, name: str, row: Row, base: float) -> Rotation:
     """Add the rotation at each position: pair i turns by base^(-2 i / K) per position."""
-    config = graph.config
-    exponents = np.arange(0, config.head_width, 2) / config.head_width
-    turned = angles(graph, name, row.positions, base**-exponents / config.rotary_scaling)
+    turned = angles(graph, name, row.positions, frequencies(graph.config, base))
     cosines = graph.op("Cos", f"{name}/cosines", turned)
     return Rotation(cosines, graph.op("Sin", f"{name}/sines", turned))
 

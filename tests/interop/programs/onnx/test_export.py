@@ -14,6 +14,7 @@ from bertjax.interop.programs.onnx.export import export_onnx
 from bertjax.interop.programs.onnx.graph import weights_by_layer
 from tests.interop.exported_programs import (
     COMPOSED,
+    LONG,
     MODELS,
     SHAPES,
     all_outputs,
@@ -78,6 +79,16 @@ def test_onnxruntime_computes_every_family(tmp_path, name):
     for seed, shape in enumerate([(3, 5), (4, 16)]):
         inputs = random_inputs(config, *shape, seed)
         assert_computed(serve_onnx(runtime, inputs), config, params, inputs)
+
+
+@pytest.mark.slow
+def test_rows_of_many_windows_are_computed_the_same(tmp_path):
+    params = random_params(LONG)
+    export_onnx(served(LONG, params, ["hidden"]), tmp_path)
+    inputs = random_inputs(LONG, 2, 1500)
+    outputs = serve_onnx(onnx_session(tmp_path), inputs)
+    here = {"hidden": expected(LONG, params, inputs)["hidden"]}
+    assert_same(outputs, here, atol=1e-4, mask=inputs["input_mask"])
 
 
 @pytest.mark.slow
