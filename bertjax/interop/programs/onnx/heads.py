@@ -1,6 +1,6 @@
 """The outputs of a program: hidden states, sentence vectors, and the logits of the heads."""
 
-from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
+from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.programs.onnx.graph import Graph, part
 from bertjax.interop.programs.onnx.parts import activation, dense, norm
 from bertjax.interop.programs.serving import ServedModel, needs_pooler
