@@ -195,6 +195,13 @@ def _check_heads(model: ModelConfig) -> None:
         found=model.heads,
         expected="each once, and pooler where there is nsp",
     )
+    check(
+        # In packed rows a sentence pair is known by the position of its first token.
+        "nsp" not in model.heads or model.pooling == "first",
+        where="model.pooling",
+        found=model.pooling,
+        expected="first, for the head nsp",
+    )
 
 
 def _check_head_widths(model: ModelConfig) -> None:

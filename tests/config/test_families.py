@@ -228,12 +228,8 @@ def narrow(name) -> Config:
     )
 
 
-# One of each family; the others differ in sizes.
-@pytest.mark.parametrize(
-    "name", ["modernbert/large", "neobert", "deberta_v3/small", "eurobert/210m"]
-)
-def test_the_train_step_of_a_narrow_preset_is_traced(name):
-    config = narrow(name)
+def test_the_train_step_of_a_narrow_preset_is_traced():
+    config = narrow("modernbert/base")
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     objective = pretraining(config, abstract_vocabulary(config))
     state = steps.abstract_state(config, mesh, objective)
