@@ -66,13 +66,6 @@ def check_heads(config: Config) -> None:
         found=", ".join(config.model.heads) or "none",
         expected=f"{names} too, for data.sentence_objective {sentence_objective}",
     )
-    check(
-        # The sentence head reads the [CLS] of each input, of which a packed row has several.
-        sentence_objective == "none" or config.model.pooling == "first",
-        where="model.pooling",
-        found=config.model.pooling,
-        expected=f"first, for data.sentence_objective {sentence_objective}",
-    )
 
 
 def pretraining(config: Config, vocabulary: Vocabulary | None = None) -> Pretraining:

@@ -94,12 +94,3 @@ def test_equal_objectives_are_one_so_that_one_program_serves_both():
     assert pretraining(small_config()) == pretraining(small_config())
     assert hash(pretraining(small_config())) == hash(pretraining(small_config()))
     assert pretraining(small_config()) != pretraining(small_config(model={"hidden_size": 32}))
-
-
-def test_sentences_are_told_by_the_first_token_and_not_by_the_mean_of_a_row():
-    message = (
-        r"model.pooling: found mean, expected first, for data.sentence_objective next_sentence"
-    )
-    with pytest.raises(UserError, match=message):
-        check_heads(small_config(model={"pooling": "mean"}))
-    check_heads(small_config(model={"pooling": "mean"}, data={"sentence_objective": "none"}))
