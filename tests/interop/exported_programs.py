@@ -170,8 +170,9 @@ def composed_models(draw):
         "mlm_norm": draw(st.booleans()),
         "mlm_tied": draw(st.booleans()),
     }
-    fields["mlm_hidden_size"] = draw(st.sampled_from([0, 5]))
     fields["mlm_transform"] = bool(fields["embedding_size"]) or draw(st.booleans())
+    if fields["mlm_transform"]:
+        fields["mlm_hidden_size"] = draw(st.sampled_from([0, 5]))
     biases = draw(st.sets(st.sampled_from(sorted(set(BIASES) - ({"norm"} if rms else set())))))
     if draw(st.booleans()):
         fields["relative_positions"] = draw(st.sampled_from([7, 8, 12]))

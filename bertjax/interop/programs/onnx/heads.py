@@ -60,9 +60,6 @@ def _mlm_logits(graph: Graph, hidden: str) -> str:
         x = dense(graph, part("mlm/first"), x)
         x = activation(graph, "mlm/first", config.mlm_activation, x)
     if config.mlm_transform:
-        if config.mlm_hidden_size:
-            x = dense(graph, part("mlm/first"), x)
-            x = activation(graph, "mlm/first", config.mlm_activation, x)
         x = dense(graph, part("mlm/transform"), x)
         x = activation(graph, "mlm/transform", config.mlm_activation, x)
         if config.mlm_norm:
