@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -280,10 +280,21 @@ def _word_weights(batch: Batch) -> Array:
 def _words(examples: Iterable[TaggedExample], tokenizer: Tokenizer) -> list[str]:
     """Return the words of all sentences in the form that the tokenizer needs."""
     words = chain.from_iterable(example.words for example in examples)
-    if tokenizer.kind == "byte_bpe":
-        # In byte-level BPE, the first piece of a word in a sentence includes the space before it.
-        return [f" {word}" for word in words]
-    return list(words)
+    before = _before_word(tokenizer)
+    return [before + word for word in words]
+
+
+def _before_word(tokenizer: Tokenizer) -> str:
+    """A space, if the first piece of a word has the one before it, as in byte-level BPE.
+
+    Some tokenizers put it before every text: there a word alone begins as in a sentence.
+    """
+    ids, begins = tokenizer.encode_batch(["a", " a"])
+    alone, spaced = (tokenizer.starts_word[ids[a:b][:1]].any() for a, b in pairwise(begins))
+    if alone:
+        return ""
+    # A vocabulary may lack the letter.
+    return " " if spaced or tokenizer.kind == "byte_bpe" else ""
 
 
 def confusion(

@@ -16,7 +16,9 @@ from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.tokenizer import load_tokenizer, mask_vocabulary, open_vocabulary
 from bertjax.errors import UserError
+from tests.data.tokenizers.declared.folders import put, word_piece
 from tests.data.tokenizers.family_folders import (
+    BERT,
     EURO,
     FAMILIES,
     LINES,
@@ -30,10 +32,12 @@ from tests.data.tokenizers.family_folders import (
     gte,
     mmbert,
     modernbert,
+    named,
     one_end_token,
     xlm_content,
     xlm_roberta,
 )
+from tests.data.tokenizers.test_tokenizer import TRAINED as WORDPIECE
 from tests.data.tokenizers.test_tokenizer import ids_of
 
 HARD = [
@@ -257,6 +261,19 @@ def test_a_model_whose_ids_are_others_in_its_class_is_refused_alone(tmp_path, na
     (tmp_path / name).write_bytes(deberta_model())
     with pytest.raises(UserError, match=r"found a SentencePiece model alone, expected tokenizer\.json beside it"):  # fmt: skip
         read_tokenizer_folder(tmp_path)
+
+
+@pytest.mark.parametrize("settings,model", [
+    ({"tokenizer_class": "DistilBertTokenizer"}, {"model_type": "distilbert"}),
+    ({"tokenizer_class": "BertTokenizer", "model_max_length": 8192}, {"model_type": "nomic_bert", "auto_map": {"AutoModel": "own.Model"}}),
+    ({"tokenizer_class": "BertTokenizer", "strip_accents": None}, {"model_type": "neobert", "auto_map": {"AutoConfig": "own.Config"}}),
+])  # fmt: skip
+def test_berts_own_pieces_are_read_beside_other_models(tmp_path, auto_tokenizer, settings, model):
+    folder = put(tmp_path / "x", word_piece(), {**settings, "do_lower_case": True, **named(BERT)}, config=model)  # fmt: skip
+    (folder / "vocab.txt").write_bytes(WORDPIECE["wordpiece"]._content)
+    tokenizer = read_tokenizer_folder(folder)
+    theirs = auto_tokenizer.from_pretrained(folder)
+    assert framed(tokenizer, HARD) == theirs(HARD)["input_ids"]
 
 
 BOS, EOS = EURO["bos"], EURO["eos"]
