@@ -1,7 +1,9 @@
 """Tokenizers of the families of encoders, against `AutoTokenizer` of the same folder."""
 
+import copy
 import json
 import logging
+import random
 from itertools import pairwise
 
 import pytest
@@ -332,3 +334,59 @@ def test_a_mask_that_has_another_role_is_refused(tmp_path):
     del names["mask_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(names))
     refused(folder, "or the name of the special token in mask_token")
+
+
+VALUES = [
+    None, True, 0, -1, 3, 1.5, "", "x", "<mask>", [], [1], [["a", 1]], {}, {"type": "x"}, {"content": "x"}, 10**30, "\ud800",
+]  # fmt: skip
+
+
+def places(value, path=()):
+    """The paths of all values inside one; of long lists and vocabularies some."""
+    items = enumerate(value) if isinstance(value, list) else ()
+    items = value.items() if isinstance(value, dict) else items
+    for number, (key, inner) in enumerate(items):
+        if number % 40 < 20:
+            yield (*path, key)
+            yield from places(inner, (*path, key))
+
+
+def damaged(value, chosen):
+    """A copy in which one value is another one, or is not there."""
+    value = copy.deepcopy(value)
+    *path, last = chosen.choice(list(places(value)))
+    inner = value
+    for key in path:
+        inner = inner[key]
+    if isinstance(inner, dict) and chosen.random() < 0.25:
+        del inner[last]
+    else:
+        inner[last] = copy.deepcopy(chosen.choice(VALUES))
+    return value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.__name__)
+def test_a_damaged_file_is_read_or_refused_in_one_line(make, tmp_path):
+    folder = make(tmp_path / "x")
+    chosen = random.Random(make.__name__)
+    for _ in range(150):
+        file = folder / chosen.choice(["tokenizer.json", "tokenizer.json", "tokenizer_config.json"])
+        content = file.read_text()
+        file.write_text(json.dumps(damaged(json.loads(content), chosen)))
+        try:
+            tokenizer = read_tokenizer_folder(folder)
+            tokenizer.encode_counted(["a b \u2603"])
+            tokenizer.encode_with_masks("a [MASK]")
+            tokenizer.save(tmp_path / "saved")
+        except UserError as error:
+            assert "\n" not in str(error)
+        file.write_text(content)
+
+
+def test_a_step_whose_type_is_no_text_is_taken_as_the_package_takes_it(tmp_path):
+    folder = deberta_saved(tmp_path)
+    content = deberta_content()
+    content["normalizer"]["normalizers"][2]["type"] = {"a": 1}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert ids_of(read_tokenizer_folder(folder), "a  b")
