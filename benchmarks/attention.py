@@ -29,8 +29,8 @@ import jax.numpy as jnp
 from reporting import argument_parser, print_header, print_line, write_json
 
 from bertjax.config import ModelConfig
-from bertjax.model import long_attention
-from bertjax.model.attention import Segments, fused, scored
+from bertjax.model.attention import long_attention
+from bertjax.model.attention.attention import Segments, fused, scored
 from bertjax.model.layout import ANYWHERE
 
 HEADS, WIDTH = 12, 64  # BERT base

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.config import ModelConfig
-from bertjax.model.attention import Segments, fused, scored
+from bertjax.model.attention.attention import Segments, fused, scored
 from bertjax.model.layout import ANYWHERE
 
 

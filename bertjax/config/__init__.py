@@ -7,6 +7,7 @@ configuration to values for JSON, and `from_dict` converts them back.
 
 from bertjax.config.config_file import load_config, preset_names
 from bertjax.config.data import DataConfig, TokenizerConfig, TokenizerKind
+from bertjax.config.families import FAMILIES, family
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
 from bertjax.config.run import Config
@@ -14,6 +15,7 @@ from bertjax.config.serialization import from_dict, to_dict, to_flat_dict
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 
 __all__ = [
+    "FAMILIES",
     "Config",
     "DataConfig",
     "FinetuneConfig",
@@ -25,6 +27,7 @@ __all__ = [
     "TokenizerConfig",
     "TokenizerKind",
     "TrainConfig",
+    "family",
     "from_dict",
     "load_config",
     "preset_names",

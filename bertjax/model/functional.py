@@ -25,12 +25,15 @@ from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.model.attention import Segments
-from bertjax.model.cross_entropy import CrossEntropy
-from bertjax.model.encoder import Embeddings, Encoder
+from bertjax.model.attention.attention import Segments
+from bertjax.model.embeddings import Embeddings
+from bertjax.model.encoder import Encoder
+from bertjax.model.heads.cross_entropy import CrossEntropy
+from bertjax.model.heads.mlm_head import MlmHead
+from bertjax.model.heads.pooler import Pooler
+from bertjax.model.initial_scales import scaled
 from bertjax.model.layers import Linear
 from bertjax.model.layout import ANYWHERE, Layout
-from bertjax.model.mlm_head import MlmHead
 from bertjax.types import Batch
 
 Params = Mapping[str, Any]
@@ -61,7 +64,7 @@ class _Bert(nn.Module):
         self.embeddings = Embeddings(c, self.layout)
         self.encoder = Encoder(c, self.layout)
         if "pooler" in c.heads:
-            self.pooler = Linear(c, (c.hidden_size,), (c.hidden_size,), ("embed", None))
+            self.pooler = Pooler(c)
         if "mlm" in c.heads:
             self.mlm = MlmHead(c, self.layout)
         if "nsp" in c.heads:
@@ -80,15 +83,23 @@ class _Bert(nn.Module):
         # Keys at padding get segment -1, which no query has.
         segments = Segments(packs, jnp.where(jnp.asarray(mask) > 0, packs, -1))
         hidden, layers = self.encoder(
-            embedded, segments, deterministic=deterministic, keep_layers=keep_layers
+            embedded,
+            segments,
+            jnp.asarray(positions),
+            deterministic=deterministic,
+            keep_layers=keep_layers,
         )
         return Encoded(hidden, layers, embedded)
 
-    def pool(self, hidden_BxLxD: Array, positions_BxS: Array | None) -> Array:
+    def pool(
+        self, hidden_BxLxD: Array, positions_BxS: Array | None, input_mask_BxL: Array | None
+    ) -> Array:
+        if positions_BxS is not None:
+            return self.pooler(_at(hidden_BxLxD, positions_BxS))
+        if self.config.pooling == "mean":
+            return self.pooler(_mean(hidden_BxLxD, input_mask_BxL))
         # The original BERT's pooler: the first token is [CLS] (modeling.py, BertModel).
-        if positions_BxS is None:
-            return jnp.tanh(self.pooler(hidden_BxLxD[:, 0]))
-        return jnp.tanh(self.pooler(_at(hidden_BxLxD, positions_BxS)))
+        return self.pooler(hidden_BxLxD[:, 0])
 
     def mlm_logits(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
         hidden = hidden_BxLxD if positions_BxP is None else _at(hidden_BxLxD, positions_BxP)
@@ -111,7 +122,7 @@ class _Bert(nn.Module):
         if "mlm" in heads:
             self.mlm_logits(hidden, None)
         if "pooler" in heads:
-            pooled = self.pool(hidden, None)
+            pooled = self.pool(hidden, None, None)
             if "nsp" in heads:
                 self.nsp_logits(pooled)
 
@@ -120,6 +131,16 @@ def _at(hidden_BxLxD: Array, positions_BxP: Array) -> Array:
     """Return the hidden states at the positions, [B, P, D]."""
     # A gather from the flattened batch would make every device fetch the whole batch.
     return jnp.take_along_axis(hidden_BxLxD, jnp.asarray(positions_BxP)[:, :, None], axis=1)
+
+
+def _mean(hidden_BxLxD: Array, input_mask_BxL: Array | None) -> Array:
+    """Return the mean of the hidden states that are not padding, [B, D], computed in float32."""
+    if input_mask_BxL is None:
+        input_mask_BxL = jnp.ones(hidden_BxLxD.shape[:2])
+    weights = jnp.asarray(input_mask_BxL, jnp.float32)[:, :, None]
+    total = jnp.sum(hidden_BxLxD.astype(jnp.float32) * weights, axis=1)
+    # A row of padding alone has no token; its mean is 0 and not 0 / 0.
+    return (total / jnp.maximum(jnp.sum(weights, axis=1), 1)).astype(hidden_BxLxD.dtype)
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -131,9 +152,8 @@ def _boxed_init(config: ModelConfig, key: Array) -> Any:
 def init(config: ModelConfig, key: Array) -> Params:
     """Return new parameters, float32.
 
-    Kernels and embeddings are drawn from a truncated normal distribution with standard deviation
-    `config.initializer_range`. Biases are 0 and the scales of layer norms are 1. `key` is a
-    `jax.random.key`.
+    Kernels and embeddings are drawn as `config.initializer`, `initializer_range` and `scaled_init`
+    say. Biases are 0 and the scales of norms are 1. `key` is a `jax.random.key`.
 
     >>> import bertjax, jax
     >>> config = bertjax.ModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
@@ -141,7 +161,7 @@ def init(config: ModelConfig, key: Array) -> Params:
     >>> sorted(params)
     ['embeddings', 'encoder', 'mlm', 'nsp', 'pooler']
     """
-    return nn.unbox(_boxed_init(config, key))
+    return scaled(config, nn.unbox(_boxed_init(config, key)))
 
 
 def shapes(config: ModelConfig) -> Any:
@@ -210,12 +230,19 @@ def encode(
 
 
 def pool(
-    config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None
+    config: ModelConfig,
+    params: Params,
+    hidden_BxLxD: Array,
+    positions_BxS: ArrayLike | None = None,
+    *,
+    input_mask: ArrayLike | None = None,
 ) -> Array:
-    """Return the sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
+    """Return the sentence vector [B, D]: the pooler's function of one hidden state of each row.
 
-    With `positions_BxS`, the hidden states at these positions are used instead, and the result is
-    [B, S, D]. Raises `UserError` if the model has no pooler.
+    This is the first token's state, or the mean of all, as `config.pooling` says; `input_mask`
+    [B, L] is 0 at padding, which the mean leaves out. With `positions_BxS`, the hidden states at
+    these positions are used instead, and the result is [B, S, D]. In BERT the function is the tanh
+    of a linear layer. Raises `UserError` if the model has no pooler.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -224,7 +251,7 @@ def pool(
     (1, 32)
     """
     _need_head(config, "pooler")
-    return _apply(config, params, "pool", hidden_BxLxD, positions_BxS)
+    return _apply(config, params, "pool", hidden_BxLxD, positions_BxS, input_mask)
 
 
 def mlm_logits(

@@ -87,18 +87,25 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
 }
-"""The activation of each value of `model.hidden_act`."""
+"""The activation of each value of `model.hidden_act`, and the pooler's tanh."""
 
 
-def truncated_normal(config: ModelConfig, *axes: str | None) -> Callable[..., Any]:
-    """Return BERT's initializer for kernels and embeddings: normal, cut at two deviations.
+def initial(config: ModelConfig, *axes: str | None) -> Callable[..., Any]:
+    """Return the initializer of kernels and embeddings that `config.initializer` names.
 
     `axes` are the logical names of the parameter's axes.
     """
-    # The deviation is that of the uncut normal, as with TensorFlow's truncated_normal_initializer,
-    # which the original uses (modeling.py, create_initializer).
-    init = jax.nn.initializers.truncated_normal(config.initializer_range)
+    init: Callable[..., Any]
+    if config.initializer == "uniform":
+        largest = config.initializer_range
+        init = partial(jax.random.uniform, minval=-largest, maxval=largest)
+    else:
+        # The deviation is that of the uncut normal, as with TensorFlow's
+        # truncated_normal_initializer, which the original uses (modeling.py, create_initializer).
+        init = jax.nn.initializers.truncated_normal(config.initializer_range)
     return nn.with_logical_partitioning(init, axes)
 
 
@@ -129,6 +136,7 @@ class Linear(nn.Module):
     """Logical names of the kernel's axes."""
     feeds_kernel: bool = False
     """True if a Pallas kernel reads the result: see `_add_bias_jvp`."""
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -137,11 +145,14 @@ class Linear(nn.Module):
         bias_axes = self.axes[len(self.inputs) :]
         # Parameters are float32 even if products are in bfloat16, whose 8 significant bits would
         # lose small steps (master weights, arXiv 1710.03740, section 3.1).
-        kernel = self.param("kernel", truncated_normal(c, *self.axes), kernel_shape, jnp.float32)
-        bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)
+        kernel = self.param("kernel", initial(c, *self.axes), kernel_shape, jnp.float32)
         flat = kernel.astype(c.dtype).reshape(math.prod(self.inputs), -1)
+        product = jnp.dot(x.astype(c.dtype), flat)
+        if not self.use_bias:
+            return product
+        bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)
         add = _add_bias_before_kernel if self.feeds_kernel else _add_bias
-        return add(jnp.dot(x.astype(c.dtype), flat), bias.reshape(-1))
+        return add(product, bias.reshape(-1))
 
 
 def _add_bias(y: Array, bias: Array) -> Array:
@@ -175,33 +186,53 @@ def _add_bias_jvp(
     return _add_bias(y, bias), (dy.astype(jnp.float32) + spread).astype(y.dtype)
 
 
-class LayerNorm(nn.Module):
-    """Layer norm over the last axis, in float32; the result is in `config.dtype`."""
+class Norm(nn.Module):
+    """The norm of `config.norm_type` over the last axis, in float32; the result in `config.dtype`.
+
+    It has the scale and bias that the configuration gives to norms, or both if it `is_affine`.
+    """
 
     config: ModelConfig
+    is_affine: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        scale, bias = scale_and_bias(self, x.shape[-1])
-        return layer_norm(self.config, x.astype(jnp.float32), scale, bias)
+        scale, bias = scale_and_bias(self, self.config, x.shape[-1], is_affine=self.is_affine)
+        return normalized(self.config, x.astype(jnp.float32), scale, bias)
 
 
-def scale_and_bias(module: nn.Module, width: int) -> tuple[Array, Array]:
-    """Return the two parameters of a layer norm, [width] float32, made in `module`."""
-    return (
-        module.param("scale", constant(1.0, "norm"), (width,), jnp.float32),
-        module.param("bias", constant(0.0, "norm"), (width,), jnp.float32),
-    )
+def scale_and_bias(
+    module: nn.Module, config: ModelConfig, width: int, *, is_affine: bool = False
+) -> tuple[Array | None, Array | None]:
+    """Return the parameters of a norm, [width] float32, or None; they are made in `module`."""
+    scale, bias = None, None
+    if is_affine or config.norm_scale:
+        scale = module.param("scale", constant(1.0, "norm"), (width,), jnp.float32)
+    if is_affine or "norm" in config.biases:
+        bias = module.param("bias", constant(0.0, "norm"), (width,), jnp.float32)
+    return scale, bias
 
 
-def layer_norm(config: ModelConfig, x: Array, scale: Array, bias: Array) -> Array:
-    """Return the layer norm of float32 `x` over the last axis (arXiv 1607.06450).
+def normalized(config: ModelConfig, x: Array, scale: Array | None, bias: Array | None) -> Array:
+    """Return the norm of float32 `x` over the last axis (arXiv 1607.06450 or 1910.07467).
 
     The result is in `config.dtype`.
     """
-    normal = _normalize(x, config.layer_norm_eps)
-    per_feature = (1,) * (normal.ndim - 1) + (-1,)
-    return (normal * scale.reshape(per_feature) + bias.reshape(per_feature)).astype(config.dtype)
+    if config.norm_type == "rms_norm":
+        result = _divided_by_root_mean_square(x, config.layer_norm_eps)
+    else:
+        result = _normalize(x, config.layer_norm_eps)
+    per_feature = (1,) * (x.ndim - 1) + (-1,)
+    if scale is not None:
+        result = result * scale.reshape(per_feature)
+    if bias is not None:
+        result = result + bias.reshape(per_feature)
+    return result.astype(config.dtype)
+
+
+def _divided_by_root_mean_square(x: Array, epsilon: float) -> Array:
+    square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x * checkpoint_name(jax.lax.rsqrt(square + epsilon), STATISTICS)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -12,7 +12,7 @@ from bertjax.config import ModelConfig
 from bertjax.model import random_bits
 from bertjax.model.kernels import fused_norm
 from bertjax.model.kernels import selection as kernels
-from bertjax.model.layers import PROJECTED, dropout, layer_norm, scale_and_bias
+from bertjax.model.layers import PROJECTED, dropout, normalized, scale_and_bias
 from bertjax.model.layout import HIDDEN, Layout, Names
 
 
@@ -25,8 +25,8 @@ class ResidualNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, added: Array, key: Array | None) -> Array:
         c, layout = self.config, self.layout
-        scale, bias = scale_and_bias(self, x.shape[-1])
-        if kernels.norm(c, x.shape[1], layout):
+        scale, bias = scale_and_bias(self, c, x.shape[-1])
+        if scale is not None and bias is not None and kernels.norm(c, x.shape[1], layout):
             # Named before dropout, which the kernel applies inside; below it is named after
             # dropout.
             added = checkpoint_name(added, PROJECTED)
@@ -35,7 +35,7 @@ class ResidualNorm(nn.Module):
         dropped = checkpoint_name(dropped, PROJECTED)
         # Float32 until the norm is taken: only its result is rounded to `config.dtype`.
         summed = x.astype(jnp.float32) + dropped.astype(jnp.float32)
-        return layer_norm(c, summed, scale, bias)
+        return normalized(c, summed, scale, bias)
 
 
 def residual_norm_kernel(

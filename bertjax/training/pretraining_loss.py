@@ -11,8 +11,8 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional
-from bertjax.model.cross_entropy import weighted_cross_entropy
 from bertjax.model.functional import Params
+from bertjax.model.heads.cross_entropy import CrossEntropy, weighted_cross_entropy
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.types import Batch
 
@@ -21,7 +21,9 @@ class Sums(NamedTuple):
     """Float32 scalars over a set of rows; the sums of two sets add up field by field."""
 
     mlm_loss: Array
-    """Negative log-likelihoods of the masked tokens, in nats, times their weights."""
+    """Losses of the masked tokens, in nats, times their weights: the negative log-likelihoods, and
+    what `model.z_loss` adds to them.
+    """
     mlm_correct: Array
     """Weight of the masked tokens for which the true id has the highest logit."""
     mlm_count: Array
@@ -32,6 +34,8 @@ class Sums(NamedTuple):
     """The same for the sentence labels; a row counts 1 or, where given, its `cls_weights`."""
     rows: Array
     """Rows that are not padding."""
+    mlm_nll: Array
+    """The negative log-likelihoods of `mlm_loss` alone, to report; use `mlm_loss` for gradients."""
 
 
 def counts(batch: Batch) -> tuple[Array, Array]:
@@ -78,7 +82,8 @@ def pretraining_sums(
         batch["masked_lm_weights"],
         layout=layout,
     )
-    nsp = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+    nothing = jnp.zeros(())
+    nsp = CrossEntropy(nothing, nothing, nothing, nothing)
     if "next_sentence_labels" in batch:
         if "cls_positions" in batch:
             positions = batch["cls_positions"]
@@ -90,7 +95,16 @@ def pretraining_sums(
         nsp = weighted_cross_entropy(
             logits, batch["next_sentence_labels"], _sentence_weights(batch)
         )
-    return Sums(*mlm, *nsp, jnp.sum(_is_row(batch)))
+    return Sums(
+        mlm_loss=mlm.loss,
+        mlm_correct=mlm.correct,
+        mlm_count=mlm.weight,
+        nsp_loss=nsp.loss,
+        nsp_correct=nsp.correct,
+        nsp_count=nsp.weight,
+        rows=jnp.sum(_is_row(batch)),
+        mlm_nll=mlm.nll,
+    )
 
 
 def mean_loss(sums: Sums, mlm_count: Array, nsp_count: Array) -> Array:
@@ -132,13 +146,14 @@ def pretraining_loss(
 def means(sums: Sums, objective: str = "next_sentence") -> dict[str, Array]:
     """Return the metrics of the rows that were summed, float32 []; losses in nats.
 
-    They are `loss`, `mlm_loss`, `mlm_accuracy`, `nsp_loss` and `nsp_accuracy`. With the `objective`
-    `sentence_order` the last two are named `sop_…`; with `none` they are left out.
+    They are `loss`, `mlm_loss`, `mlm_accuracy`, `nsp_loss` and `nsp_accuracy`. What `model.z_loss`
+    adds is in `loss`, and not in `mlm_loss`. With the `objective` `sentence_order` the last two are
+    named `sop_…`; with `none` they are left out.
     """
     mlm, nsp = jnp.maximum(sums.mlm_count, 1), jnp.maximum(sums.nsp_count, 1)
     metrics = {
         "loss": mean_loss(sums, sums.mlm_count, sums.nsp_count),
-        "mlm_loss": sums.mlm_loss / mlm,
+        "mlm_loss": sums.mlm_nll / mlm,
         "mlm_accuracy": sums.mlm_correct / mlm,
     }
     if objective != "none":

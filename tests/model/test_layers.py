@@ -9,7 +9,7 @@ from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.model.layers import ACTIVATIONS, LayerNorm, Linear, dropout
+from bertjax.model.layers import ACTIVATIONS, Linear, Norm, dropout
 from bertjax.model.layout import ANYWHERE
 from tests.factory import SMALL_MODEL
 
@@ -17,7 +17,7 @@ from tests.factory import SMALL_MODEL
 def test_layer_norm_keeps_its_digits_where_the_mean_dwarfs_the_deviation():
     rng = np.random.default_rng(0)
     x = rng.normal(10.0, 0.02, (64, SMALL_MODEL.hidden_size)).astype(np.float32)
-    norm = LayerNorm(SMALL_MODEL)
+    norm = Norm(SMALL_MODEL)
     params = norm.init(jax.random.key(0), x)
     exact = x.astype(np.float64)
     exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-12)

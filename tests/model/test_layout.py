@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.config import ModelConfig
-from bertjax.model.attention import Segments, fused
+from bertjax.model.attention.attention import Segments, fused
 from bertjax.model.layout import ANYWHERE, PartOfBatch
 from bertjax.model.residual_norm import residual_norm_kernel
 from tests.attention_kernels import model

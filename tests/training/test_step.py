@@ -104,7 +104,12 @@ def on_one_device(batch):
     return get
 
 
-MODEL = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "num_attention_heads": 4}
+MODEL = {
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "num_attention_heads": 4,
+    "z_loss": 0.1,
+}
 
 
 @pytest.mark.parametrize(

@@ -12,26 +12,28 @@ def on_tpu(config: ModelConfig, layout: Layout) -> bool:
 
 def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Return True if a kernel computes global attention in rows of this length."""
+    if config.relative_positions:
+        return False
     if not on_tpu(config, layout):
         return local_attention(config, length, layout)
     # A mesh may divide the heads, and each device's kernel sees its own.
     local_heads = config.num_attention_heads // layout.parts("heads")
-    return tpu_attention.fits(length, local_heads, _head_width(config))
+    return tpu_attention.fits(length, local_heads, config.head_width)
 
 
 def local_attention(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Return True if a kernel computes local attention in rows of this length (only on GPUs)."""
     if config.kernels != "pallas" or layout.platform != "gpu":
         return False
-    return gpu_attention.fits(length, _head_width(config))
-
-
-def _head_width(config: ModelConfig) -> int:
-    return config.hidden_size // config.num_attention_heads
+    return gpu_attention.fits(length, config.head_width)
 
 
 def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Return True if a kernel computes dropout, residual and norm in rows of this length."""
+    is_layer_norm = config.norm_type == "layer_norm"
+    has_parameters = config.norm_scale and "norm" in config.biases
+    if config.norm_place != "after" or not is_layer_norm or not has_parameters:
+        return False
     return on_tpu(config, layout) and fused_norm.fits(length, config.hidden_size)
 
 

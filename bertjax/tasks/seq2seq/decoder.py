@@ -18,10 +18,11 @@ from jax.sharding import PartitionSpec
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.model.encoder import POLICIES, Embeddings
+from bertjax.model.embeddings import Embeddings
 from bertjax.model.functional import Params
+from bertjax.model.heads.mlm_head import MlmHead
+from bertjax.model.layer import POLICIES
 from bertjax.model.layout import ANYWHERE, Layout
-from bertjax.model.mlm_head import MlmHead
 from bertjax.tasks.seq2seq.layers import DecoderLayer, KeysValues, UncutRows
 
 SHARED = ("attention", "attention_layer_norm", "mlp", "mlp_layer_norm")

@@ -16,8 +16,8 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model.attention import KEYS, QUERIES
-from bertjax.model.encoder import Mlp
+from bertjax.model.attention.attention import KEYS, QUERIES
+from bertjax.model.layer import Mlp
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
 from bertjax.model.layout import HIDDEN, Layout, Names, WrappedLayout
 from bertjax.model.residual_norm import ResidualNorm

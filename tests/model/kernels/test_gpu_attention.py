@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from bertjax.model.attention import Segments, attention
+from bertjax.model.attention.attention import Segments, attention
 from bertjax.model.kernels.gpu_attention import fits
 from bertjax.model.layout import Anywhere
 from tests.attention_kernels import differences, drawn, model, output_and_gradients

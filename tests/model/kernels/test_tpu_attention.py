@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertjax.model.attention import Segments, fused
+from bertjax.model.attention.attention import Segments, fused
 from bertjax.model.kernels.tpu_attention import fits
 from bertjax.model.layout import ANYWHERE
 from tests.attention_kernels import differences, drawn, model, output_and_gradients

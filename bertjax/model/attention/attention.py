@@ -1,4 +1,4 @@
-"""Attention as one pure function, and the self-attention layer that calls it.
+"""Attention as one pure function.
 
 In global attention a query sees all keys of its row, in local attention only keys within a window.
 Both have three implementations; the row length and the device decide which one is used: a kernel,
@@ -7,21 +7,20 @@ the whole matrix of scores, or, if this matrix is too large to keep, parts of it
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import Array
-from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import long_attention, random_bits
+from bertjax.model import random_bits
+from bertjax.model.attention import long_attention
+from bertjax.model.attention.relative_attention import RelativeVectors, relative_scores
 from bertjax.model.kernels import gpu_attention, tpu_attention
 from bertjax.model.kernels import selection as kernels
-from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
+from bertjax.model.layers import dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
 
 QUERIES: Names = ("batch", "length", "heads", None)
@@ -46,28 +45,31 @@ def attention(
     segments: Segments,
     *,
     key: Array | None = None,
-    is_global: Array | bool = True,
+    is_global: bool = True,
     layout: Layout = ANYWHERE,
+    relative: RelativeVectors | None = None,
 ) -> Array:
     """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1).
 
     Returns [B, L, H, K] in the dtype of `v`. Softmax is computed in float32. If a `key` is given,
     dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
-    `is_global` (a bool or bool []) is False, each query sees only keys at most
-    `config.local_attention` / 2 positions away. The result for a query that sees no key is a mean
-    of values, so that outputs at padding are finite.
+    `is_global` is False, each query sees only keys at most `config.local_attention` / 2 positions
+    away. The result for a query that sees no key is a mean
+    of values, so that outputs at padding are finite. `relative` adds scores of relative positions.
     """
-    arrays = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments)
-    to_all: Callable[..., Array] = partial(_global_attention, config, key=key, layout=layout)
-    to_window = partial(_local_attention, config, key=key, layout=layout)
-    if isinstance(is_global, bool):
-        return to_all(*arrays) if is_global else to_window(*arrays)
-    # If global and local layers alternate, the scan's body has a condition. For the backward pass,
-    # every layer would keep the intermediate values of both branches, so the branches are
-    # recomputed instead.
-    if not _is_chunked(config, q_BxLxHxK.shape[1], layout):
-        to_all = jax.checkpoint(to_all)
-    return jax.lax.cond(is_global, to_all, jax.checkpoint(to_window), *arrays)
+    if relative is not None:
+        return scored(
+            config,
+            q_BxLxHxK,
+            k_BxLxHxK,
+            v_BxLxHxK,
+            segments,
+            key=key,
+            layout=layout,
+            relative=relative,
+        )
+    attend = _global_attention if is_global else _local_attention
+    return attend(config, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments, key=key, layout=layout)
 
 
 def _global_attention(
@@ -148,6 +150,7 @@ def scored(
     window: int = 0,
     key: Array | None = None,
     layout: Layout = ANYWHERE,
+    relative: RelativeVectors | None = None,
 ) -> Array:
     """`attention` with the whole matrix of scores, [B, H, L, M].
 
@@ -155,11 +158,18 @@ def scored(
     """
     # The queries are scaled instead of the scores, because there are fewer queries.
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
+    if relative is not None:
+        # Three kinds of scores are added up (arXiv 2006.03654, equation 4).
+        scale /= math.sqrt(3)
+    q_BxLxHxK = q_BxLxHxK * scale
     # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
     # sums.
-    scores = jnp.einsum(
-        "blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32
-    )
+    scores = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK, k_BxMxHxK, preferred_element_type=jnp.float32)
+    if relative is not None:
+        queries_RxHxK = relative.queries_RxHxK * scale
+        vectors = RelativeVectors(queries_RxHxK, relative.keys_RxHxK)
+        added = relative_scores(config, q_BxLxHxK, k_BxMxHxK, vectors)
+        scores += layout(added, "batch", "heads", "length", None)
     seen = segments.queries_BxL[:, None, :, None] == segments.keys_BxL[:, None, None, :]
     if window:
         queries = jnp.arange(q_BxLxHxK.shape[1])
@@ -231,31 +241,3 @@ def fused(
     head_numbers = jnp.arange(num_heads, dtype=jnp.int32)
     run = layout.per_device(local, inputs, KEYS)
     return run(q, k, v, *segments, random_bits.seed_words(key), row_numbers, head_numbers)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with its output projection; `[B, L, D]` to `[B, L, D]`."""
-
-    config: ModelConfig
-    layout: Layout
-
-    @nn.compact
-    def __call__(
-        self, x_BxLxD: Array, segments: Segments, is_global: Array | bool, *, deterministic: bool
-    ) -> Array:
-        c, layout = self.config, self.layout
-        width = (c.hidden_size,)
-        heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
-        # Queries, keys and values go into attention's kernel, the output into the norm's.
-        feeds_kernel = kernels.on_tpu(c, layout)
-
-        def project(name: str, names: Names) -> Array:
-            linear = Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)
-            projected = checkpoint_name(linear(x_BxLxD), HEADS)
-            return layout(projected.reshape(*x_BxLxD.shape[:2], *heads), *names)
-
-        q, k, v = project("query", QUERIES), project("key", KEYS), project("value", KEYS)
-        key = None if deterministic else self.make_rng("dropout")
-        mixed = attention(c, q, k, v, segments, key=key, is_global=is_global, layout=layout)
-        mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
-        return Linear(c, heads, width, ("heads", "kv", "embed"), feeds_kernel, name="output")(mixed)

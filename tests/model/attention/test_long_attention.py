@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig
-from bertjax.model import attention, functional, long_attention
-from bertjax.model.attention import Segments, scored
+from bertjax.model import functional
+from bertjax.model.attention import attention, long_attention
+from bertjax.model.attention.attention import Segments, scored
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bertjax.model import cross_entropy
-from bertjax.model.cross_entropy import product_cross_entropy, weighted_cross_entropy
+from bertjax.model.heads import cross_entropy
+from bertjax.model.heads.cross_entropy import product_cross_entropy, weighted_cross_entropy
 
 
 @given(
@@ -23,7 +23,8 @@ def test_agrees_with_logs_of_probabilities(seed, rows, classes, scale):
     exact = logits.astype(np.float64)
     exact = exact - exact.max(-1, keepdims=True)
     losses = np.log(np.exp(exact).sum(-1)) - exact[np.arange(rows), labels]
-    loss, correct, weight = weighted_cross_entropy(logits, labels, weights)
+    loss, correct, weight, nll = weighted_cross_entropy(logits, labels, weights)
+    assert float(nll) == float(loss)
     assert float(loss) == pytest.approx((losses * weights).sum(), rel=1e-4, abs=1e-4)
     assert float(correct) == pytest.approx(
         (weights * (logits.argmax(-1) == labels)).sum(), rel=1e-5
@@ -33,16 +34,20 @@ def test_agrees_with_logs_of_probabilities(seed, rows, classes, scale):
 
 def test_an_entry_of_weight_zero_adds_nothing_even_where_its_loss_is_not_finite():
     logits = np.array([[0.0, 0.0], [np.inf, 0.0]], np.float32)
-    loss, _, _ = weighted_cross_entropy(logits, np.array([0, 1]), np.array([1.0, 0.0]))
-    assert float(loss) == pytest.approx(np.log(2), rel=1e-6)
+    targets = np.array([0, 1]), np.array([1.0, 0.0])
+    assert float(weighted_cross_entropy(logits, *targets).loss) == pytest.approx(
+        np.log(2), rel=1e-6
+    )
+    squared = weighted_cross_entropy(logits, *targets, z_loss=1.0)
+    assert float(squared.loss) == pytest.approx(np.log(2) + np.log(2) ** 2, rel=1e-6)
 
 
-def by_scores(x, table, bias, labels, weights):
+def by_scores(x, table, bias, labels, weights, z_loss=0.0):
     scores = (
         jnp.einsum("ne,ve->nv", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
         + bias[None, :]
     )
-    return weighted_cross_entropy(scores, labels, weights)
+    return weighted_cross_entropy(scores, labels, weights, z_loss=z_loss)
 
 
 def drawn(seed, rows, width, classes, dtype=jnp.float32):
@@ -99,6 +104,48 @@ def test_of_products_in_bfloat16_the_gradients_differ_by_its_rounding_only(large
         for a, b in zip(actual, expected, strict=True)
     )
     largest("cross-entropy of products, bfloat16", difference, 1e-2)
+
+
+def plain(z_loss, x, table, bias, labels, weights):
+    """The losses to minimize, and those without the term of `z_loss`, as two lines of JAX."""
+    logits = x @ table.T + bias[None, :]
+    log_totals = jax.scipy.special.logsumexp(logits, axis=-1)
+    losses = log_totals - logits[jnp.arange(logits.shape[0]), labels]
+    return jnp.sum(weights * (losses + z_loss * log_totals**2)), jnp.sum(weights * losses)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**31), rows=st.sampled_from([1, 40]), z_loss=st.sampled_from([1e-4, 0.3])
+)
+@example(seed=0, rows=2 * 1024, z_loss=0.3)
+@pytest.mark.parametrize("way", [product_cross_entropy, by_scores])
+def test_z_loss_adds_the_squared_log_of_the_denominator_to_the_loss_alone(
+    largest, way, seed, rows, z_loss
+):
+    inputs, targets = drawn(seed, rows, 9, 50)
+
+    def actual_loss(*inputs):
+        sums = way(*inputs, *targets, z_loss=z_loss)
+        return 2 * sums.loss, (sums.loss, sums.nll)
+
+    def expected_loss(*inputs):
+        loss, nll = plain(z_loss, *inputs, *targets)
+        return 2 * loss, (loss, nll)
+
+    actual = jax.tree.leaves(jax.value_and_grad(actual_loss, (0, 1, 2), has_aux=True)(*inputs))
+    expected = jax.tree.leaves(jax.value_and_grad(expected_loss, (0, 1, 2), has_aux=True)(*inputs))
+    for a, b in zip(actual, expected, strict=True):
+        difference = float(np.linalg.norm(a - b) / max(1, np.linalg.norm(b)))
+        largest(f"z-loss, {way.__name__}", difference, 2e-6)
+
+
+@pytest.mark.parametrize("way", [product_cross_entropy, by_scores])
+def test_with_z_loss_the_likelihood_is_for_reports_and_has_no_gradient(way):
+    inputs, targets = drawn(0, 8, 4, 6)
+    slope = jax.grad(lambda x: way(x, *inputs[1:], *targets, z_loss=0.1).nll)(inputs[0])
+    assert not np.any(slope)
+    assert np.any(jax.grad(lambda x: way(x, *inputs[1:], *targets).nll)(inputs[0]))
 
 
 def test_of_products_no_more_scores_than_of_some_rows_are_in_memory():

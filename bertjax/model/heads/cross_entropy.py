@@ -1,7 +1,9 @@
 """Softmax cross-entropy, computed from logits or from the two factors of the logits.
 
 All functions return weighted sums over entries. An entry of weight 0 adds nothing, whatever its
-label is. Softmax is computed in float32.
+label is. Softmax is computed in float32. With a `z_loss`, the loss to minimize has a second term:
+z_loss times the squared logarithm of the softmax's denominator (arXiv 2204.02311, section 5). It
+keeps this logarithm near 0.
 """
 
 from collections.abc import Callable
@@ -21,36 +23,63 @@ class CrossEntropy(NamedTuple):
     """Sums over entries, float32 []."""
 
     loss: Array
-    """Sum of the negative log-likelihoods in nats, times the weights."""
+    """Sum of the losses to minimize, times the weights: negative log-likelihoods in nats, and what
+    `z_loss` adds to them.
+    """
     correct: Array
     """Sum of the weights of entries in which no logit is higher than that of the label."""
     weight: Array
     """Sum of the weights."""
+    nll: Array
+    """Sum of the negative log-likelihoods alone, to report; with a `z_loss` it has no gradient."""
 
 
-def weighted_cross_entropy(logits: Array, labels: Array, weights: Array) -> CrossEntropy:
+def weighted_cross_entropy(
+    logits: Array, labels: Array, weights: Array, *, z_loss: float = 0.0
+) -> CrossEntropy:
     """Return the sums for `logits` [..., C] under `labels` [...] in 0..C-1 and `weights` [...]."""
     logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
     # A gather is not used, because its gradient is a scatter, which needs extra passes over all
     # logits.
     picked = jnp.sum(jnp.where(_is_label(logits, labels), logits, 0), axis=-1)
-    losses, best, _ = _compared(logits, picked)
-    return CrossEntropy(_sum(losses, weights), _sum(best, weights), jnp.sum(weights))
+    compared = _compared(logits, picked)
+    loss, nll = _losses(compared, weights, z_loss)
+    return CrossEntropy(loss, _sum(compared.is_best, weights), jnp.sum(weights), nll)
 
 
-def _compared(logits: Array, picked: Array) -> tuple[Array, Array, Array]:
-    """Return (loss, is best, softmax) of each entry; `picked` has the logits of the labels.
+class _Compared(NamedTuple):
+    """What the logits of each entry give: [...], and [..., C] for the softmax."""
 
-    "Is best" is 1 if no other logit of the entry is higher. It is computed without argmax, because
-    compilers for CPUs compute an argmax one element at a time.
+    nll: Array
+    is_best: Array
+    """1 if no other logit of the entry is higher than that of the label."""
+    log_total: Array
+    """Logarithm of the softmax's denominator, the sum of the exponentials of all logits."""
+    softmax: Array
+
+
+def _compared(logits: Array, picked: Array) -> _Compared:
+    """Return what the logits give; `picked` has those of the labels.
+
+    `is_best` is computed without argmax, because compilers for CPUs compute an argmax one element
+    at a time.
     """
     # The maximum cancels out of the loss, so it has no gradient to follow.
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
     exponentials = jnp.exp(logits - highest[..., None])
     total = jnp.sum(exponentials, axis=-1)
-    loss = jnp.log(total) + highest - picked
+    log_total = jnp.log(total) + highest
     is_best = (picked >= highest).astype(jnp.float32)
-    return loss, is_best, exponentials / total[..., None]
+    return _Compared(log_total - picked, is_best, log_total, exponentials / total[..., None])
+
+
+def _losses(compared: _Compared, weights: Array, z_loss: float) -> tuple[Array, Array]:
+    """Return the sums (loss to minimize, negative log-likelihood)."""
+    nll = _sum(compared.nll, weights)
+    if not z_loss:
+        return nll, nll
+    squares = _sum(jnp.square(compared.log_total), weights)
+    return nll + z_loss * squares, jax.lax.stop_gradient(nll)
 
 
 def _is_label(logits: Array, labels: Array) -> Array:
@@ -63,7 +92,13 @@ def _sum(values: Array, weights: Array) -> Array:
 
 
 def product_cross_entropy(
-    x_NxE: Array, table_VxE: Array, bias_V: Array, labels_N: Array, weights_N: Array
+    x_NxE: Array,
+    table_VxE: Array,
+    bias_V: Array,
+    labels_N: Array,
+    weights_N: Array,
+    *,
+    z_loss: float = 0.0,
 ) -> CrossEntropy:
     """Return `weighted_cross_entropy` of the logits `x @ table.T + bias`.
 
@@ -73,8 +108,9 @@ def product_cross_entropy(
     their gradients are float32. There is no gradient for the weights and no second derivative.
     """
     weights = weights_N.astype(jnp.float32)
-    loss, correct = _product(x_NxE, table_VxE, bias_V, labels_N, weights)
-    return CrossEntropy(loss, correct, jnp.sum(weights))
+    loss, correct, nll = _product(z_loss, x_NxE, table_VxE, bias_V, labels_N, weights)
+    # Without a `z_loss` the two are equal, and this one has a gradient.
+    return CrossEntropy(loss, correct, jnp.sum(weights), nll if z_loss else loss)
 
 
 class _Entries(NamedTuple):
@@ -85,28 +121,37 @@ class _Entries(NamedTuple):
     weights: Array
 
 
-@jax.custom_vjp
+class _Sums(NamedTuple):
+    """The sums over entries of which the first alone has a gradient."""
+
+    loss: Array
+    correct: Array
+    nll: Array
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(
-    x: Array, table: Array, bias: Array, labels: Array, weights: Array
-) -> tuple[Array, Array]:
+    z_loss: float, x: Array, table: Array, bias: Array, labels: Array, weights: Array
+) -> _Sums:
     # Called where no gradient is wanted; JAX calls `_forward` in its place where one is.
-    (loss, correct), _ = _over_parts(partial(_value, table, bias), _Entries(x, labels, weights))
-    return loss, correct
+    entries = _Entries(x, labels, weights)
+    return _over_parts(partial(_value, z_loss, table, bias), entries)[0]
 
 
 def _forward(
-    x: Array, table: Array, bias: Array, labels: Array, weights: Array
-) -> tuple[tuple[Array, Array], Any]:
-    sums, d_x = _over_parts(partial(_value_and_gradient, table, bias), _Entries(x, labels, weights))
-    loss, correct, d_table, d_bias = sums
-    return (loss, correct), (d_x, d_table, d_bias)
+    z_loss: float, x: Array, table: Array, bias: Array, labels: Array, weights: Array
+) -> tuple[_Sums, Any]:
+    work = partial(_value_and_gradient, z_loss, table, bias)
+    (sums, d_table, d_bias), d_x = _over_parts(work, _Entries(x, labels, weights))
+    return sums, (d_x, d_table, d_bias)
 
 
-def _backward(kept: tuple[Array, Array, Array], cotangents: tuple[Array, Array]) -> Any:
+def _backward(_z_loss: float, kept: tuple[Array, Array, Array], cotangents: _Sums) -> Any:
     d_x, d_table, d_bias = kept
     # Gradients were computed for a cotangent of 1 and are linear in it. The count of correct
-    # entries is constant nearly everywhere, so its cotangent is not used.
-    d_loss = cotangents[0]
+    # entries is constant nearly everywhere, so its cotangent is not used; nor is that of the
+    # negative log-likelihood, which is for reports.
+    d_loss = cotangents.loss
     return (d_x * d_loss).astype(d_x.dtype), d_table * d_loss, d_bias * d_loss, None, None
 
 
@@ -141,7 +186,7 @@ def _part_size(count: int) -> int:
     return count
 
 
-def _compared_products(table: Array, bias: Array, entries: _Entries) -> tuple[Array, Array, Array]:
+def _compared_products(table: Array, bias: Array, entries: _Entries) -> _Compared:
     """Return `_compared` of the entries' logits."""
     x = entries.x
     products = jnp.einsum("ne,ve->nv", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
@@ -151,19 +196,28 @@ def _compared_products(table: Array, bias: Array, entries: _Entries) -> tuple[Ar
     return _compared(logits, picked)
 
 
-def _value(table: Array, bias: Array, entries: _Entries) -> tuple[tuple[Array, Array], None]:
-    losses, best, _ = _compared_products(table, bias, entries)
-    return (_sum(losses, entries.weights), _sum(best, entries.weights)), None
+def _summed(z_loss: float, compared: _Compared, weights: Array) -> _Sums:
+    loss, nll = _losses(compared, weights, z_loss)
+    return _Sums(loss, _sum(compared.is_best, weights), nll)
+
+
+def _value(z_loss: float, table: Array, bias: Array, entries: _Entries) -> tuple[_Sums, None]:
+    return _summed(z_loss, _compared_products(table, bias, entries), entries.weights), None
 
 
 def _value_and_gradient(
-    table: Array, bias: Array, entries: _Entries
-) -> tuple[tuple[Array, ...], Array]:
-    """Return ((loss, correct, gradient of table, gradient of bias), gradient of x)."""
+    z_loss: float, table: Array, bias: Array, entries: _Entries
+) -> tuple[tuple[_Sums, Array, Array], Array]:
+    """Return ((sums, gradient of table, gradient of bias), gradient of x)."""
     x, labels, weights = entries
-    losses, best, probabilities = _compared_products(table, bias, entries)
-    # The derivative of the loss by the logits: softmax minus 1 at the label.
-    slopes = (probabilities - _is_label(probabilities, labels)) * weights[:, None]
+    compared = _compared_products(table, bias, entries)
+    probabilities = compared.softmax
+    # The derivative of the negative log-likelihood by the logits: softmax minus 1 at the label.
+    # That of the logarithm of the denominator is softmax.
+    slopes = probabilities - _is_label(probabilities, labels)
+    if z_loss:
+        slopes += probabilities * (2 * z_loss * compared.log_total)[:, None]
+    slopes *= weights[:, None]
     d_logits = slopes.astype(x.dtype)
     d_x = jnp.einsum("nv,ve->ne", d_logits, table.astype(x.dtype))
     d_table = jnp.einsum("nv,ne->ve", d_logits, x, preferred_element_type=jnp.float32)
@@ -171,4 +225,4 @@ def _value_and_gradient(
     # for the sum. It has the highest precision, because GPUs would round float32 factors to TF32.
     ones = jnp.ones((1, slopes.shape[0]))
     d_bias = jnp.dot(ones, slopes, precision=jax.lax.Precision.HIGHEST)[0]
-    return (_sum(losses, weights), _sum(best, weights), d_table, d_bias), d_x
+    return (_summed(z_loss, compared, weights), d_table, d_bias), d_x

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig
-from bertjax.model.attention import Segments, attention
+from bertjax.model.attention.attention import Segments, attention
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.attention_kernels import differences, drawn, model

@@ -1,0 +1,117 @@
+"""The self-attention sublayer: projections, positions, attention, and the output projection."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+from bertjax.config import ModelConfig
+from bertjax.model.attention.attention import KEYS, QUERIES, Segments, attention
+from bertjax.model.attention.relative_attention import RelativeVectors
+from bertjax.model.attention.rotary import Rotation, rotate
+from bertjax.model.kernels import selection as kernels
+from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm
+from bertjax.model.layout import Layout
+
+
+class Surroundings(NamedTuple):
+    """What every layer's attention reads beside the hidden states."""
+
+    segments: Segments
+    rotations: tuple[Rotation, Rotation] | None = None
+    """Rotary positions of global and of local layers."""
+    relative_RxD: Array | None = None
+    """Vectors of relative positions."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with its output projection; `[B, L, D]` to `[B, L, D]`."""
+
+    config: ModelConfig
+    layout: Layout
+
+    def setup(self) -> None:
+        c = self.config
+        width, heads = (c.hidden_size,), (c.num_attention_heads, c.head_width)
+        linear = partial(
+            Linear,
+            c,
+            # Queries, keys and values go into attention's kernel, the output into the norm's.
+            feeds_kernel=kernels.on_tpu(c, self.layout),
+            use_bias="attention" in c.biases,
+        )
+        axes = ("embed", "heads", "kv")
+        self.query = linear(width, heads, axes)
+        # Fewer heads of keys and values need not be a multiple of the devices that share the heads.
+        fewer = (c.key_value_heads, c.head_width)
+        fewer_axes = ("embed", None, "kv") if c.num_key_value_heads else axes
+        self.key = linear(width, fewer, fewer_axes)
+        self.value = linear(width, fewer, fewer_axes)
+        if c.value_gate:
+            self.gate = linear(width, heads, axes)
+        if c.relative_positions and c.relative_projections == "own":
+            self.relative_query = linear(width, heads, axes)
+            self.relative_key = linear(width, heads, axes)
+        if c.norm_inside:
+            self.inner_norm = Norm(c)
+        self.output = linear(heads, width, ("heads", "kv", "embed"))
+
+    def __call__(
+        self,
+        x_BxLxD: Array,
+        surroundings: Surroundings,
+        is_global: bool,
+        *,
+        deterministic: bool,
+    ) -> Array:
+        c, layout = self.config, self.layout
+        q = self._heads(self.query(x_BxLxD), *QUERIES)
+        k = self._heads(self.key(x_BxLxD), *KEYS)
+        v = self._heads(self.value(x_BxLxD), *KEYS)
+        if surroundings.rotations is not None:
+            in_global, in_local = surroundings.rotations
+            by = in_global if is_global else in_local
+            q, k = rotate(c, q, by), rotate(c, k, by)
+        relative = None
+        if surroundings.relative_RxD is not None:
+            relative = self._relative_vectors(surroundings.relative_RxD)
+        key = None if deterministic else self.make_rng("dropout")
+        mixed = attention(
+            c,
+            q,
+            k,
+            v,
+            surroundings.segments,
+            key=key,
+            is_global=is_global,
+            layout=layout,
+            relative=relative,
+        )
+        mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
+        if c.value_gate:
+            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
+        if c.norm_inside:
+            mixed = self.inner_norm(mixed)
+        return self.output(mixed)
+
+    def _heads(self, x_BxLxD: Array, *names: str | None) -> Array:
+        """Return queries, keys or values with their heads apart, [B, L, H, K]."""
+        c = self.config
+        named = checkpoint_name(x_BxLxD, HEADS)
+        heads = named.reshape(*named.shape[:2], -1, c.head_width)
+        # Each head of keys and values serves as many heads of queries that follow each other.
+        repeated = jnp.repeat(heads, c.num_attention_heads // heads.shape[2], axis=2)
+        return self.layout(repeated, *names)
+
+    def _relative_vectors(self, vectors_RxD: Array) -> RelativeVectors:
+        c = self.config
+        is_own = c.relative_projections == "own"
+        queries = self.relative_query if is_own else self.query
+        keys = self.relative_key if is_own else self.key
+        shape = (c.relative_positions, c.num_attention_heads, c.head_width)
+        return RelativeVectors(
+            queries(vectors_RxD).reshape(shape), keys(vectors_RxD).reshape(shape)
+        )

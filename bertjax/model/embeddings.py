@@ -1,0 +1,78 @@
+"""The embeddings: words, positions and token types, added up and normalized."""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from bertjax.config import ModelConfig
+from bertjax.model.layers import Linear, Norm, dropout, initial
+from bertjax.model.layout import HIDDEN, Layout
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and token-type embeddings, normalized; `[B, L]` ids to `[B, L, D]`.
+
+    As `config` says, the positions, the token types and the norm may be missing. If
+    `embedding_size` is set, the embeddings have this width and are projected to the hidden size
+    (ALBERT, arXiv 1909.11942, section 3.1).
+    """
+
+    config: ModelConfig
+    layout: Layout
+
+    def setup(self) -> None:
+        c = self.config
+        # In float32, because the sum is first normalized and only then rounded to `config.dtype`.
+        table = partial(
+            nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
+        )
+        init_words = initial(c, "vocab", "embed")
+        # These two have few rows, so they are cut along their width alone.
+        init_others = initial(c, None, "embed")
+        self.word = table(c.vocab_size, embedding_init=init_words)
+        if c.positions == "learned":
+            self.position = table(c.max_position_embeddings, embedding_init=init_others)
+        if c.type_vocab_size:
+            self.token_type = table(c.type_vocab_size, embedding_init=init_others)
+        if c.embedding_norm:
+            self.layer_norm = Norm(c)
+        if c.embedding_size:
+            self.projection = Linear(c, (c.embedding_size,), (c.hidden_size,), (None, "embed"))
+
+    def __call__(
+        self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool
+    ) -> Array:
+        c, layout = self.config, self.layout
+        # The layout makes the compiler gather the table from the devices before the lookup.
+        # Otherwise it would move the whole batch between devices.
+        summed = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
+        if c.positions == "learned":
+            summed = summed + self.position(position_ids + c.position_offset)
+        if c.positions == "sinusoidal":
+            summed = summed + sinusoids(position_ids + c.position_offset, c.embedding_width)
+        if c.type_vocab_size:
+            summed = summed + self.token_type(segment_ids)
+        summed = layout(summed, *HIDDEN)
+        has_dropout = "embeddings" in c.dropout_places and not deterministic
+        key = self.make_rng("dropout") if has_dropout else None
+        # Norm, then dropout, then the projection: the first two are the original BERT's order
+        # (modeling.py, layer_norm_and_dropout), the last is ALBERT's.
+        normal = self.layer_norm(summed) if c.embedding_norm else summed.astype(c.dtype)
+        embedded = dropout(c, normal, c.hidden_dropout_prob, key, layout, HIDDEN)
+        if not c.embedding_size:
+            return embedded
+        return layout(self.projection(embedded), *HIDDEN)
+
+
+def sinusoids(positions_BxL: Array, width: int) -> Array:
+    """Return the vectors of the positions, float32 [B, L, width] (arXiv 1706.03762, section 3.5).
+
+    Element 2 i is the sine of position / 10000^(2 i / width), element 2 i + 1 its cosine.
+    """
+    frequencies = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    angles = positions_BxL[:, :, None] * jnp.asarray(frequencies, jnp.float32)[None, None, :]
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return pairs.reshape(*positions_BxL.shape, -1)[:, :, :width]
