@@ -28,6 +28,12 @@ LLAMA_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# That of the script in ltgoslo/gpt-bert.
+GPT_BERT_WORDS = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"| ?\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 GENERAL = "PreTrainedTokenizerFast"
 BERT = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
 ROBERTA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>"}  # fmt: skip
@@ -160,9 +166,9 @@ def llama_content(single, pair):
     return content
 
 
-def eurobert(folder, single=None, pair=None):
-    bos, eos = EURO["bos"], EURO["eos"]
-    content = llama_content(single or f"{bos} $A {eos}", pair or f"{bos} $A {eos} $B:1 {eos}:1")
+def eurobert(folder, single=f"{EURO['bos']} $A", pair=f"{EURO['bos']} $A {EURO['bos']}:1 $B:1"):
+    """Only the token before a text: `Hello World!` has four ids in the tests of transformers."""
+    content = llama_content(single, pair)
     settings = {
         "added_tokens_decoder": decoder_by_id(content), "clean_up_tokenization_spaces": True,
         **named(EURO), "model_input_names": ["input_ids", "attention_mask"],
@@ -208,15 +214,26 @@ def gemma_content():
 GEMMA = {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
 
 
+def gemma(folder, model=None, **others):
+    """The class itself, whose rules the file has."""
+    return _gemma_folder(folder, gemma_content(), model or {}, others)
+
+
 def mmbert(folder, **others):
+    """The same vocabulary with the space before a text, and words divided at it."""
     content = gemma_content()
+    content["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}  # fmt: skip
+    return _gemma_folder(folder, content, {"model_type": "modernbert"}, others)
+
+
+def _gemma_folder(folder, content, model, others):
     settings = {
         "add_bos_token": True, "add_eos_token": True,
         "added_tokens_decoder": decoder_by_id(content), **named(GEMMA),
         "clean_up_tokenization_spaces": False, "model_max_length": 8192,
         "spaces_between_special_tokens": False, "tokenizer_class": "GemmaTokenizer", **others,
     }  # fmt: skip
-    return put(folder, content, settings, config={"model_type": "modernbert", "vocab_size": 640})
+    return put(folder, content, settings, config={**model, "vocab_size": 640})
 
 
 @cache
@@ -322,18 +339,21 @@ def deberta_saved(folder, content=None):
     )
 
 
-def gpt_bert(folder, single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1"):
-    """A space before text, lines without spaces at their end, words by an expression, NFKC."""
-    content = json.loads(_bytes_text(r"'s|'t| ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"))
+def gpt_bert(folder, single="<s> $A", pair="<s> $A <s> $B"):
+    """A space before text, lines without spaces at their end, words of at most 24 bytes, NFKC."""
+    content = json.loads(_bytes_text(GPT_BERT_WORDS))
+    longest = {"type": "Split", "pattern": {"Regex": ".{1,24}"}, "behavior": "Isolated", "invert": False}  # fmt: skip
+    content["pre_tokenizer"]["pretokenizers"].append(longest)
     first = ["<unk>", "<s>", "</s>", "<pad>", "<mask>", *[f"<special_{i}>" for i in range(3)]]
     content = with_entries_first(content, first)
-    content["model"]["unk_token"] = "<unk>"
-    line = {"type": "Replace", "pattern": {"Regex": " *\n"}, "content": "\n"}
-    prepend = {"type": "Prepend", "prepend": " "}
-    steps = [prepend, {"type": "NFKC"}, line]
+    content["model"] |= {"unk_token": "<unk>", "ignore_merges": True}
+    begin = {"type": "Replace", "pattern": {"Regex": "\n"}, "content": "\n "}
+    end = {"type": "Replace", "pattern": {"Regex": " *\n"}, "content": "\n"}
+    steps = [{"type": "Prepend", "prepend": " "}, {"type": "NFKC"}, begin, end]
     content["normalizer"] = {"type": "Sequence", "normalizers": steps}
     strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-    content["decoder"] = {"type": "Sequence", "decoders": [content["decoder"], strip]}
+    line = {"type": "Replace", "pattern": {"String": "\n "}, "content": "\n"}
+    content["decoder"] = {"type": "Sequence", "decoders": [content["decoder"], strip, line]}
     content = with_added(content, *[(name, "special") for name in first])
     around = template(single, pair, ids_in(content))
     content["post_processor"] = json.loads(around.__getstate__())
@@ -353,4 +373,14 @@ def one_end_token(folder):
     return put(folder, content, settings, config={"model_type": "ultrabert", "vocab_size": 440})
 
 
-FAMILIES = [modernbert, eurobert, mmbert, xlm_roberta, gte, deberta_saved, gpt_bert, one_end_token]
+def both_ends(folder):
+    """EuroBERT's, with the token after a text too."""
+    bos, eos = EURO["bos"], EURO["eos"]
+    return eurobert(folder, f"{bos} $A {eos}", f"{bos} $A {eos} $B:1 {eos}:1")
+
+
+WITHOUT_END = [eurobert, gpt_bert]
+"""Families whose texts have no token after them."""
+FAMILIES = [
+    modernbert, mmbert, gemma, xlm_roberta, gte, deberta_saved, both_ends, one_end_token, *WITHOUT_END,
+]  # fmt: skip

@@ -25,3 +25,5 @@ MODEL_CLASSES: Mapping[str, str] = {
 """The class of a `model_type` where the folder names none."""
 FILE_AS_IT_IS = ("modernbert",)
 """Models whose folders name classes of other models; version 5 takes the file as it is."""
+BORROWED_CLASSES = (BPE_OF_TEXT, UNIGRAM_OF_WORDS, UNIGRAM_OF_TEXT, "LlamaTokenizer")
+"""Classes of other models in such folders of which version 4 takes the file as it is too."""

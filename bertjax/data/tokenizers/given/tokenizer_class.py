@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from etils import epath
 
 from bertjax.data.tokenizers.given.class_names import (
-    BPE_OF_TEXT,
+    BORROWED_CLASSES,
     FILE_AS_IT_IS,
     GENERAL_CLASSES,
     MODEL_CLASSES,
@@ -41,7 +41,7 @@ def class_of(folder: Folder) -> str:
     """
     _, name = declared_class(folder)
     model = folder.model.get("model_type")
-    if model in FILE_AS_IT_IS and name in (None, BPE_OF_TEXT):
+    if model in FILE_AS_IT_IS and (name is None or name in BORROWED_CLASSES):
         return GENERAL_CLASSES[0]
     if name is not None:
         return name if isinstance(name, str) else ""
