@@ -24,7 +24,14 @@ def outputs(model, ids, mask):
     return found.last_hidden_state.numpy(), None
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+# The others take as long each, mostly for compiling.
+QUICK = ("modernbert_biases",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in REFERENCES],
+)
 def test_a_model_of_each_family_gives_the_same_outputs_here_and_comes_back(name, tmp_path, largest):
     reference = REFERENCES[name]
     model = made(reference)
@@ -172,6 +179,7 @@ def test_a_field_with_which_something_else_is_computed_is_named(family, changes,
     assert "config.json" in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, changes, expected",
     [
