@@ -119,11 +119,12 @@ def _meaning(config: ModelConfig) -> dict[str, Any]:
     unused |= set() if config.relative_positions else set(_RELATIVE)
     for head, names in _OF_HEADS.items():
         unused |= set() if head in config.heads else set(names)
-    if config.local_attention:
+    if config.local_attention and not all(config.attends_globally):
         values["rotary_base_local"] = config.rotary_base_local or config.rotary_base
         values["global_attn_every_n_layers"] = config.attends_globally
         unused.add("first_global_layer")
     else:
+        values["local_attention"] = 0
         unused |= set(_WINDOWS)
     longest = config.relative_max_distance or config.max_position_embeddings
     values["relative_max_distance"] = longest
