@@ -59,6 +59,8 @@ class ModelConfig(LayerConfig):
     """Whether a norm follows the pooler's activation."""
     mlm_transform: bool = True
     """Whether the head for masked words has a linear layer, an activation and a norm."""
+    mlm_hidden_size: int = 0
+    """Width of another linear layer and activation before those of mlm_transform; 0: none."""
     mlm_act: Literal["same", Activation] = "same"
     """Activation of the head for masked words; same: hidden_act."""
     mlm_norm: bool = True
@@ -124,7 +126,7 @@ class ModelConfig(LayerConfig):
         positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
         fit_int32("model", self)
         not_negative("model", self, "embedding_size", "position_offset", "type_vocab_size")
-        not_negative("model", self, "z_loss")
+        not_negative("model", self, "z_loss", "mlm_hidden_size")
         check_layers(self)
         _check_positions(self)
         _check_heads(self)
@@ -194,6 +196,13 @@ def _check_heads(model: ModelConfig) -> None:
         where="model.heads",
         found=model.heads,
         expected="each once, and pooler where there is nsp",
+    )
+    check(
+        # In packed rows a sentence pair is known by the position of its first token.
+        "nsp" not in model.heads or model.pooling == "first",
+        where="model.pooling",
+        found=model.pooling,
+        expected="first, for the head nsp",
     )
 
 

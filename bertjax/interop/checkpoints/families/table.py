@@ -15,6 +15,7 @@ from bertjax.interop.checkpoints.families import (
     modernbert,
     neobert,
     nomic_gte,
+    ultrabert,
 )
 from bertjax.interop.checkpoints.families.family import Family
 from bertjax.interop.checkpoints.families.rules import Values
@@ -28,6 +29,7 @@ _ALL = (
     bert.XLM_ROBERTA,
     modernbert.MODERNBERT,
     eurobert.EUROBERT,
+    ultrabert.ULTRABERT,
     nomic_gte.NOMIC_BERT,
     nomic_gte.GTE,
     deberta.DEBERTA,

@@ -83,6 +83,7 @@ DEFAULTS_OF = {
     "eurobert": "EuroBertConfig",
     "nomic_bert": "NomicBertConfig",
     "gte": "GteConfig",
+    "ultrabert": "UltrabertConfig",
 }
 # The least that the class needs in order to be one that bertjax computes.
 DEBERTA = {
