@@ -173,6 +173,21 @@ class ModelConfig(LayerConfig):
         return self.hidden_act if self.mlm_act == "same" else self.mlm_act
 
     @property
+    def pooler_is_mlm_transform(self) -> bool:
+        """True if the pooler computes what the head for masked words does before its product."""
+        is_dense = self.pooler == "dense" and self.pooler_norm and self.pooler_act != "tanh"
+        is_transformed = self.mlm_transform and self.mlm_norm
+        has_same_parameters = ("pooler" in self.biases) == (
+            "mlm_transform" in self.biases
+        ) and self.embedding_width == self.hidden_size
+        return (
+            is_dense
+            and is_transformed
+            and has_same_parameters
+            and self.pooler_act == self.mlm_activation
+        )
+
+    @property
     def embedding_width(self) -> int:
         """Width of the embedding tables: `embedding_size`, or `hidden_size` if that is 0."""
         return self.embedding_size or self.hidden_size
@@ -219,6 +234,12 @@ def _check_head_widths(model: ModelConfig) -> None:
         where="model.mlm_transform",
         found=model.mlm_transform,
         expected="true, for embeddings of another width",
+    )
+    check(
+        model.mlm_transform or not model.mlm_hidden_size,
+        where="model.mlm_hidden_size",
+        found=model.mlm_hidden_size,
+        expected="0 without mlm_transform",
     )
 
 
