@@ -52,8 +52,9 @@ def long_attention(config: ModelConfig, length: int, is_global: bool, layout: La
     # Heads of width 128 have no place for the angles of pairs that stand side by side.
     if config.positions == "rotary" and config.rotary_pairs != "half" and width > 64:
         return False
+    window = 0 if is_global else config.local_attention
     itemsize = 2 if config.dtype == "bfloat16" else 4
-    return tpu_long_attention.fits(length, heads, width, itemsize, layout.core_memory)
+    return tpu_long_attention.fits(length, window, heads, width, itemsize, layout.core_memory)
 
 
 def _local_heads(config: ModelConfig, layout: Layout) -> int:

@@ -43,21 +43,21 @@ WINDOW_TOKEN_CYCLES = {"forward": 590, "backward": 990}
 FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
 
 
-def fits(length: int, num_heads: int, head_width: int, itemsize: int, core_memory: int) -> bool:
+def fits(
+    length: int, window: int, num_heads: int, head_width: int, itemsize: int, core_memory: int
+) -> bool:
     """Return True if the kernel supports rows of this length and `num_heads` heads per device.
 
     `itemsize` is that of the dtype, `core_memory` the bytes of a core's memory.
     """
-    return (
-        length % LANES == 0
-        and LANES % head_width == 0
-        and num_heads * head_width % LANES == 0
-        and memory_bytes(length, itemsize) <= core_memory
-    )
+    if length % LANES or LANES % head_width or num_heads * head_width % LANES:
+        return False
+    return memory_bytes(length, window, itemsize) <= core_memory
 
 
-def memory_bytes(length: int, itemsize: int) -> int:
+def memory_bytes(length: int, window: int, itemsize: int) -> int:
     """Return the bytes of a core's memory that the backward pass needs for rows of this length."""
+    length += 2 * tiling(length, window).padding
     # Keys, values and their gradients twice, because blocks are copied while others are computed;
     # and keys, values and transposed keys.
     arrays = 2 * 4 + 3
@@ -167,7 +167,7 @@ def _call(
         # The blocks of a row share what the first one prepares.
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=memory_bytes(length, q.dtype.itemsize),
+            vmem_limit_bytes=memory_bytes(length, static.window, q.dtype.itemsize),
         ),
         cost_estimate=_cost(direction, static, cut, q),
         interpret=static.interpret,
@@ -183,7 +183,7 @@ def _cost(direction: str, static: Static, cut: Tiling, q: Array) -> pl.CostEstim
     products = {"forward": 1 + share, "backward": 2 + 3 * share}[direction]
     per_score = 2 * products + SCORE_CYCLES[direction]
     per_tokens = (WINDOW_TOKEN_CYCLES if static.window else TOKEN_CYCLES)[direction]
-    scores = batch * (width // static.head_width) * length * cut.keys * cut.count
+    scores = batch * (width // static.head_width) * length * cut.keys * cut.key_tiles
     blocks = batch * (width // LANES) * length // LANES
     cycles = per_score * scores / (8 * LANES) + per_tokens * blocks
     arrays = {"forward": 4, "backward": 8}[direction]

@@ -17,13 +17,11 @@ from bertjax.model.kernels.tpu_attention import LANES, MASKED, heads, product
 
 HALF = LANES // 2
 BLOCK = 1024  # queries in a block, or fewer
-# The largest tile of scores: tiles of this size hide the latency of the matrix unit.
-MAX_TILE = 512
+MAX_TILE = 512  # tiles of scores of this size hide the latency of the matrix unit
 # Not less than the largest score of a query that sees a key, and far above MASKED. A query that
 # sees none gets probabilities exp(MASKED - FLOOR), which are 0.
 FLOOR = -1e30
-# Segments of the padding around a row; no query and no key has it.
-NO_SEGMENT = -2
+NO_SEGMENT = -2  # of the padding around a row; no query and no key has it
 
 
 class Static(NamedTuple):
@@ -49,20 +47,19 @@ class Tiling(NamedTuple):
     """Queries in a tile of scores."""
     keys: int
     """Keys in a tile of scores."""
-    count: int
+    key_tiles: int
     """Number of tiles of keys that a tile of queries meets."""
     padding: int
     """Keys before the row's first and after its last one."""
 
 
 def tiling(length: int, window: int) -> Tiling:
-    """Return how rows of `length` ids, a multiple of 128, are cut."""
+    """Return how rows of `length` ids, a multiple of 128, are cut; a `window` of 0: global."""
     block = _largest_divisor(length, BLOCK)
     if not window:
         keys = _largest_divisor(length, MAX_TILE)
         return Tiling(block, _largest_divisor(block, MAX_TILE), keys, length // keys, 0)
-    # A tile of queries sees this many keys on each side, rounded up so that all tiles of keys
-    # together are a multiple of 128.
+    # Rounded up, so that the keys of all tiles together are a multiple of 128.
     padding = -(-(window // 2) // HALF) * HALF
     seen = LANES + 2 * padding
     keys = seen if seen <= MAX_TILE else LANES
@@ -112,7 +109,7 @@ def forward_body(  # type: ignore[no-untyped-def]
             jnp.zeros((1, cut.queries), jnp.float32),
             jnp.zeros((static.head_width, cut.queries), jnp.float32),
         )
-        states = _over_tiles(cut.count, keys, (state,) * len(heads(static.head_width)))
+        states = _over_tiles(cut.key_tiles, keys, (state,) * len(heads(static.head_width)))
         parts = []
         for (head, _lanes), (largest, total, mixed) in zip(
             heads(static.head_width), states, strict=True
@@ -166,7 +163,7 @@ def backward_body(  # type: ignore[no-untyped-def]
             return tuple(new)
 
         zeros = jnp.zeros((static.head_width, cut.queries), jnp.float32)
-        parts = _over_tiles(cut.count, keys, (zeros,) * len(heads(static.head_width)))
+        parts = _over_tiles(cut.key_tiles, keys, (zeros,) * len(heads(static.head_width)))
         # The scores were scaled, so that the gradient of the queries needs the same factor.
         d_rows = jnp.concatenate(parts, axis=0).T * static.head_width**-0.5
         dq[0, at, :] = _rotated(static, d_rows, angles, rows, -1).astype(dq.dtype)
@@ -195,7 +192,6 @@ def _over_queries(cut: Tiling, body: Any) -> None:
 
 
 def _over_tiles(count: int, body: Any, states: Any) -> Any:
-    """Return `body(n, states)` repeated for each tile of keys."""
     return body(0, states) if count == 1 else jax.lax.fori_loop(0, count, body, states)
 
 

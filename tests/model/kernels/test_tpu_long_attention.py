@@ -6,13 +6,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertjax.config import ModelConfig
+from bertjax.config import MeshConfig, ModelConfig
 from bertjax.model.attention.attention import scored
 from bertjax.model.attention.fused_long import fused_long
 from bertjax.model.attention.rotary import Rotation, rotate, rotation
 from bertjax.model.kernels.tpu_long_attention import fits, memory_bytes
 from bertjax.model.kernels.tpu_long_bodies import tiling
 from bertjax.model.layout import ANYWHERE
+from bertjax.parallel.mesh import make_mesh
+from bertjax.parallel.rules import MeshLayout
 from tests.attention_kernels import drawn, output_and_gradients
 from tests.tpu import compile_for_tpu
 
@@ -31,7 +33,7 @@ def model(heads, width, pairs="half"):
     )
 
 
-def largest_difference(config, arrays, segments, turn, window):
+def largest_difference(config, arrays, segments, turn, window, layout=ANYWHERE):
     """The largest difference of output and gradients, relative to the largest entry of each.
 
     Queries that see no key are left out: their output is 0 here, and a mean in plain attention.
@@ -52,7 +54,7 @@ def largest_difference(config, arrays, segments, turn, window):
             segments,
             window=window,
             rotation=turn,
-            layout=ANYWHERE,
+            layout=layout,
             interpret=True,
         )
         return jnp.where(sees, mixed, 0)
@@ -98,6 +100,15 @@ def test_agrees_with_plain_attention_and_its_gradients(
     largest("TPU kernel for long rows, output and gradients", difference, 1e-5)
 
 
+@pytest.mark.parametrize("kind", ["shared", pytest.param("packed", marks=pytest.mark.slow)])
+def test_devices_that_share_rows_and_heads_compute_the_same(kind):
+    layout = MeshLayout(make_mesh(MeshConfig(data=2, tensor=2), jax.devices()[:4]))
+    config = model(4, 64)
+    arrays, segments = drawn(3, 2, 128, 4, 64)
+    turn = turned(config, kind, 2, 128, 3)
+    assert largest_difference(config, arrays, segments, turn, 64, layout) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("window", [0, 128, 640, 1600])
 @pytest.mark.parametrize("pairs", ["half", "interleaved"])
@@ -114,7 +125,7 @@ def test_tiles_cover_the_window_and_divide_the_row():
         for window in (0, 2, 126, 128, 130, 510, 4096):
             cut = tiling(length, window)
             assert length % cut.block == cut.block % cut.queries == 0
-            met = cut.keys * cut.count
+            met = cut.keys * cut.key_tiles
             if window:
                 assert 2 * cut.padding >= window
                 assert met == cut.queries + 2 * cut.padding
@@ -124,16 +135,17 @@ def test_tiles_cover_the_window_and_divide_the_row():
 
 
 def test_rows_and_heads_that_it_has_no_room_for_are_known():
-    assert fits(8192, 12, 64, 2, V5E)
-    assert fits(1024, 6, 128, 4, V5E)
-    assert not fits(1000, 12, 64, 2, V5E)
-    assert not fits(1024, 3, 64, 2, V5E)
-    assert not fits(1024, 4, 48, 2, V5E)
-    assert not fits(32_768, 12, 64, 2, V5E)
+    assert fits(8192, 0, 12, 64, 2, V5E)
+    assert fits(1024, 0, 6, 128, 4, V5E)
+    assert not fits(1000, 0, 12, 64, 2, V5E)
+    assert not fits(1024, 0, 3, 64, 2, V5E)
+    assert not fits(1024, 0, 4, 48, 2, V5E)
+    assert not fits(32_768, 0, 12, 64, 2, V5E)
     # A v4's core has 16 MiB; without a TPU nothing is known.
-    assert fits(1024, 12, 64, 2, 16 << 20)
-    assert not fits(8192, 12, 64, 2, 16 << 20)
-    assert not fits(128, 12, 64, 2, 0)
+    assert fits(1024, 0, 12, 64, 2, 16 << 20)
+    assert not fits(8192, 0, 12, 64, 2, 16 << 20)
+    assert not fits(1024, 4096, 12, 64, 2, 16 << 20)
+    assert not fits(128, 0, 12, 64, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +159,7 @@ def test_rows_and_heads_that_it_has_no_room_for_are_known():
     "topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)]
 )
 def test_compiles_for_tpu(topology, length, window):
-    if topology.startswith("v4") and memory_bytes(length, 2) > 16 << 20:
+    if topology.startswith("v4") and memory_bytes(length, window, 2) > 16 << 20:
         length = 1024
     config = model(4, 64)
 
