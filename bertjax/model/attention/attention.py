@@ -17,9 +17,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.model import random_bits
 from bertjax.model.attention import long_attention
-from bertjax.model.attention.fused_long import fused_long
 from bertjax.model.attention.relative_attention import RelativeVectors, relative_scores
-from bertjax.model.attention.rotary import Rotation, rotate
 from bertjax.model.kernels import gpu_attention, tpu_attention
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import dropout
@@ -50,31 +48,15 @@ def attention(
     is_global: bool = True,
     layout: Layout = ANYWHERE,
     relative: RelativeVectors | None = None,
-    rotation: Rotation | None = None,
 ) -> Array:
     """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1).
 
     Returns [B, L, H, K] in the dtype of `v`. Softmax is computed in float32. If a `key` is given,
     dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
     `is_global` is False, each query sees only keys at most `config.local_attention` / 2 positions
-    away. The result for a query that sees no key is a mean of values or 0, so that outputs at
-    padding are finite. `relative` adds scores of relative positions. With a `rotation`, queries and
-    keys are rotated before they are compared.
+    away. The result for a query that sees no key is a mean
+    of values, so that outputs at padding are finite. `relative` adds scores of relative positions.
     """
-    if relative is None and kernels.long_attention(config, q_BxLxHxK.shape[1], is_global, layout):
-        return fused_long(
-            config,
-            q_BxLxHxK,
-            k_BxLxHxK,
-            v_BxLxHxK,
-            segments,
-            window=0 if is_global else config.local_attention,
-            rotation=rotation,
-            layout=layout,
-        )
-    if rotation is not None:
-        q_BxLxHxK = rotate(config, q_BxLxHxK, rotation)
-        k_BxLxHxK = rotate(config, k_BxLxHxK, rotation)
     if relative is not None:
         return scored(
             config,

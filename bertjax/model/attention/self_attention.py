@@ -10,8 +10,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
 from bertjax.model.attention.attention import KEYS, QUERIES, Segments, attention
+from bertjax.model.attention.fused_long import ROWS, fused_long
 from bertjax.model.attention.relative_attention import RelativeVectors
-from bertjax.model.attention.rotary import Rotation
+from bertjax.model.attention.rotary import Rotation, rotate
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm
 from bertjax.model.layout import Layout
@@ -68,17 +69,47 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> Array:
         c, layout = self.config, self.layout
-        q = self._heads(self.query(x_BxLxD), *QUERIES)
-        k = self._heads(self.key(x_BxLxD), *KEYS)
-        v = self._heads(self.value(x_BxLxD), *KEYS)
         rotation = None
         if surroundings.rotations is not None:
             in_global, in_local = surroundings.rotations
             rotation = in_global if is_global else in_local
+        if kernels.long_attention(c, x_BxLxD.shape[1], is_global, layout):
+            mixed = fused_long(
+                c,
+                self._flat(self.query(x_BxLxD)),
+                self._flat(self.key(x_BxLxD)),
+                self._flat(self.value(x_BxLxD)),
+                surroundings.segments,
+                window=0 if is_global else c.local_attention,
+                rotation=rotation,
+                layout=layout,
+            )
+        else:
+            key = None if deterministic else self.make_rng("dropout")
+            mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
+        if c.value_gate:
+            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
+        if c.norm_inside:
+            mixed = self.inner_norm(mixed)
+        return self.output(mixed)
+
+    def _attention(
+        self,
+        x_BxLxD: Array,
+        surroundings: Surroundings,
+        rotation: Rotation | None,
+        is_global: bool,
+        key: Array | None,
+    ) -> Array:
+        c, layout = self.config, self.layout
+        q = self._heads(self.query(x_BxLxD), *QUERIES)
+        k = self._heads(self.key(x_BxLxD), *KEYS)
+        v = self._heads(self.value(x_BxLxD), *KEYS)
+        if rotation is not None:
+            q, k = rotate(c, q, rotation), rotate(c, k, rotation)
         relative = None
         if surroundings.relative_RxD is not None:
             relative = self._relative_vectors(surroundings.relative_RxD)
-        key = None if deterministic else self.make_rng("dropout")
         mixed = attention(
             c,
             q,
@@ -89,14 +120,15 @@ class SelfAttention(nn.Module):
             is_global=is_global,
             layout=layout,
             relative=relative,
-            rotation=rotation,
         )
-        mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
-        if c.value_gate:
-            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
-        if c.norm_inside:
-            mixed = self.inner_norm(mixed)
-        return self.output(mixed)
+        return checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
+
+    def _flat(self, x_BxLxD: Array) -> Array:
+        """Return queries, keys or values with their heads side by side, [B, L, H * K]."""
+        if x_BxLxD.shape[-1] < self.config.hidden_size:
+            heads = self._heads(x_BxLxD, *KEYS)
+            return self.layout(heads.reshape(*x_BxLxD.shape[:2], -1), *ROWS)
+        return self.layout(checkpoint_name(x_BxLxD, HEADS), *ROWS)
 
     def _heads(self, x_BxLxD: Array, *names: str | None) -> Array:
         """Return queries, keys or values with their heads apart, [B, L, H, K]."""

@@ -46,18 +46,17 @@ def largest_difference(config, arrays, segments, turn, window, layout=ANYWHERE):
     arrays = [*arrays[:3], jnp.where(sees, arrays[3], 0)]
 
     def fast(q, k, v):
+        flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
         mixed = fused_long(
             config,
-            q,
-            k,
-            v,
+            *flat,
             segments,
             window=window,
             rotation=turn,
             layout=layout,
             interpret=True,
         )
-        return jnp.where(sees, mixed, 0)
+        return jnp.where(sees, mixed.reshape(q.shape), 0)
 
     def plain(q, k, v):
         if turn is not None:
@@ -178,7 +177,7 @@ def test_compiles_for_tpu(topology, length, window):
 
         return output_and_gradients(fast, (q, k, v, gradient))
 
-    heads = jax.ShapeDtypeStruct((2, length, 4, 64), jnp.bfloat16)
+    heads = jax.ShapeDtypeStruct((2, length, 256), jnp.bfloat16)
     segment = jax.ShapeDtypeStruct((2, length), jnp.int32)
     angles = jax.ShapeDtypeStruct((2, length, 32), jnp.float32)
     text = compile_for_tpu(topology, step, *[heads] * 4, segment, segment, angles, angles)
