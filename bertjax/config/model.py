@@ -235,6 +235,12 @@ def _check_head_widths(model: ModelConfig) -> None:
         found=model.mlm_transform,
         expected="true, for embeddings of another width",
     )
+    check(
+        model.mlm_transform or not model.mlm_hidden_size,
+        where="model.mlm_hidden_size",
+        found=model.mlm_hidden_size,
+        expected="0 without mlm_transform",
+    )
 
 
 def _check_dropout(model: ModelConfig) -> None:

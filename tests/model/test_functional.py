@@ -50,6 +50,7 @@ def sizes_of(model):
         "R": model.relative_positions,
         "M": 2 * model.num_hidden_layers,
         "M + 1": 2 * model.num_hidden_layers + 1,
+        "W": model.mlm_hidden_size or model.hidden_size,
         "2": 2,
     }
 
@@ -104,6 +105,7 @@ def test_parameters_of_other_encoders_are_documented_too():
         "pooler_norm": True,
         "mlm_tied": False,
         "embedding_size": 8,
+        "mlm_hidden_size": 10,
     }
     relative = {"relative_positions": 8, "relative_projections": "own", "share_layers": True}
     table, more = documented(columns=3), documented(columns=4)
