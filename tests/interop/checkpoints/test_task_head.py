@@ -180,9 +180,8 @@ def test_a_program_gives_the_tasks_scores_and_says_what_they_are_of(tmp_path, fo
 def test_a_head_on_tokens_may_read_the_pooler_in_a_program_too(tmp_path, format):
     if format == "onnx":
         pytest.importorskip("onnx")
-    model = dataclasses.replace(
-        SMALL_MODEL, token_pooler=True, pooler_act="gelu", pooler_norm=True, pooling="mean"
-    )
+    fields = {"pooler_act": "gelu", "pooler_norm": True, "pooling": "mean", "heads": ("pooler",)}
+    model = dataclasses.replace(SMALL_MODEL, token_pooler=True, **fields)
     run = save_run(tmp_path / "run", model, TASKS["tagging"])
     bertjax.export_model(run, tmp_path / "out", format, outputs=["pooled", "logits"])
     batch = drawn_batch(0, 3, 11)
