@@ -57,6 +57,10 @@ class ModelConfig(LayerConfig):
     """Activation of the pooler."""
     pooler_norm: bool = False
     """Whether a norm follows the pooler's activation."""
+    token_pooler: bool = False
+    """Whether heads of tasks on tokens read the pooler's function of each hidden state, and not the
+    hidden state itself.
+    """
     mlm_transform: bool = True
     """Whether the head for masked words has a linear layer, an activation and a norm."""
     mlm_hidden_size: int = 0
@@ -214,6 +218,12 @@ def _check_heads(model: ModelConfig) -> None:
         where="model.pooling",
         found=model.pooling,
         expected="first, for the head nsp",
+    )
+    check(
+        not model.pooler_norm or model.pooler != "none",
+        where="model.pooler_norm",
+        found=model.pooler_norm,
+        expected="false with pooler none",
     )
 
 
