@@ -243,7 +243,11 @@ def ours(model: nn.Module, folder: Path) -> tuple[ModelConfig, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         save_file(tensors, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(dataclasses.asdict(model.config)))
+        values = dataclasses.asdict(model.config)
+        if isinstance(model, NeoBert):
+            # The published files of the other have no such field.
+            values["model_type"] = "neobert"
+        (folder / "config.json").write_text(json.dumps(values))
     config, params = huggingface.load(folder)
     return config, jax.tree.map(jnp.asarray, params)
 
