@@ -113,6 +113,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "type_vocab_size": 1,
         "feed_forward": "gated",
         "biases": ("attention", "mlp_output", "norm", "mlm_transform", "mlm", "pooler"),
+        "mlm_act": "gelu",
         "max_position_embeddings": 8192,
         "attention_probs_dropout_prob": 0.0,
         "heads": ("mlm",),

@@ -160,7 +160,10 @@ class ModelConfig(LayerConfig):
     @property
     def alternates(self) -> bool:
         """True if some layers have global and others local attention."""
-        return len(set(self.attends_globally)) > 1
+        # The pattern repeats, and an untrusted configuration may claim any number of layers.
+        period = min(self.num_hidden_layers, max(self.global_attn_every_n_layers, 1))
+        kinds = {self.is_global(layer) for layer in range(period if self.local_attention else 0)}
+        return len(kinds) > 1
 
     @property
     def mlm_activation(self) -> Activation:

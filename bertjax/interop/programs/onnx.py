@@ -14,7 +14,7 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, needs_extra
-from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
+from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.programs.serving import INPUTS, ServedModel, needs_pooler, new_program
 from bertjax.storage import write_whole, written_whole
 

@@ -14,8 +14,8 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
 from bertjax.given_files import place_of
+from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
-from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
 from bertjax.tasks.task_head import TaskHead
