@@ -28,7 +28,7 @@ SMALLEST = drawn_shape(0, largest_layers=4)
 # With b2 0.999, the rounding of 1 - b2 to float32 in our bias correction, which torch computes in
 # float64, moves the losses by 3e-5 of them.
 ADAMW = OptimizerConfig(b2=0.98, weight_decay=0.1, max_grad_norm=0.0)
-RATE, STEPS = 1e-2, 20
+RATE, STEPS = 3e-3, 20
 
 
 def inputs_of(config, shape, seed):
@@ -202,4 +202,4 @@ def test_twenty_steps_have_the_losses_of_the_reference(family, seed, largest, tm
         expected.backward()
         their_optimizer.step()
     # The words of the one batch are learned, so errors of the steps would show in the loss.
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
