@@ -148,6 +148,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 """From the name of a family, its `model_type` in `transformers`, to values of fields."""
+# huggingface.co/dmis-lab/UltraBERT-150M
+FAMILIES["ultrabert"] = FAMILIES["eurobert"] | {
+    **{"rotary_base": 2_560_000.0, "rotary_base_local": 10_000.0, "layer_norm_eps": 1e-6},
+    **{"local_attention": 256, "first_global_layer": 2, "max_position_embeddings": 32_768},
+    **{"biases": (), "pooling": "first", "pooler": "none", "pooler_act": "tanh"},
+    **{"mlm_transform": True, "mlm_hidden_size": 768, "mlm_act": "gelu_tanh", "mlm_norm": False},
+}
 FAMILIES["xlm-roberta"] = FAMILIES["roberta"]  # arXiv 1911.02116
 
 

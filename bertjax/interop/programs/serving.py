@@ -132,7 +132,7 @@ def serving_function(model: ServedModel) -> ServingFunction:
         hidden = functional.encode(config, params, batch).hidden_BxLxD
         computed = {"hidden": hidden}
         if needs_pooler(names, head):
-            computed["pooled"] = functional.pool(config, params, hidden)
+            computed["pooled"] = functional.pool(config, params, hidden, input_mask=input_mask)
         if "mlm_logits" in names:
             computed["mlm_logits"] = functional.mlm_logits(config, params, hidden)
         if "nsp_logits" in names:

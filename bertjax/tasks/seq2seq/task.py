@@ -18,6 +18,7 @@ from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq import decode, decoder
+from bertjax.tasks.seq2seq.composition import check_composition
 from bertjax.tasks.seq2seq.rows import EncodedPairs, encode_pairs, targets_of
 from bertjax.tasks.seq2seq.text_metrics import (
     DEFAULT_TOKENIZER,
@@ -110,8 +111,10 @@ class Seq2Seq:
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """Return the parameters of a new decoder; `initial_params` replaces them by a checkpoint's.
 
-        Raises `UserError` if T is larger than the model's number of positions.
+        Raises `UserError` if T is larger than the model's number of positions, and for a model
+        whose layers are no decoder's.
         """
+        check_composition(config)
         length, longest = self.search.max_target_length, config.max_length
         check(
             length <= longest,
@@ -275,8 +278,15 @@ def make_task(
     """Return the task for this tokenizer.
 
     The defaults of beam size and length penalty are those of arXiv 1706.03762, section 6.1. Raises
-    `UserError` if sacrebleu is not installed.
+    `UserError` if sacrebleu is not installed, or if padding would end a text.
     """
+    ends = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id}
+    check(
+        len(ends) == 3,
+        where=f"task {name}",
+        found="a tokenizer in which one token pads, begins or ends a text",
+        expected="a token for each: the end of a target would be its padding",
+    )
     check_installed()  # now, not after the first epoch
     search = decode.Search(
         cls_id=tokenizer.cls_id,

@@ -55,7 +55,16 @@ class _Pooling(Translated):
         )
 
 
-_ENCODER = {
+LAYER_RULES: tuple[Rule, ...] = (
+    *COMMON,
+    Copy("attention_dropout", 0.0, "attention_probs_dropout_prob"),
+    Activation("hidden_act", "silu"),
+    _KeyValueHeads(),
+    HeadWidth("head_dim"),
+    Tied(tied=False, default=False),
+)
+"""Rules for layers like those of Llama, with a free head for masked words."""
+ENCODER = {
     "embeddings/word": "embed_tokens",
     "encoder/final_norm": "norm",
     **in_layers(
@@ -77,7 +86,6 @@ _ENCODER = {
 EUROBERT = Family(
     name="eurobert",
     rules=(
-        *COMMON,
         *copies(
             vocab_size=128_256,
             hidden_size=768,
@@ -88,8 +96,6 @@ EUROBERT = Family(
             initializer_range=0.02,
         ),
         Copy("rms_norm_eps", 1e-5, "layer_norm_eps"),
-        Copy("attention_dropout", 0.0, "attention_probs_dropout_prob"),
-        Activation("hidden_act", "silu"),
         Biases(
             {
                 "attention_bias": (False, ("attention",)),
@@ -97,7 +103,7 @@ EUROBERT = Family(
             },
             always=("pooler",),
         ),
-        _KeyValueHeads(),
+        *LAYER_RULES,
         _Pooling(
             "classifier_pooling",
             "late",
@@ -105,13 +111,11 @@ EUROBERT = Family(
             {"mean": "mean", "bos": "first", "late": "mean"},
         ),
         Rotary(10_000.0),
-        HeadWidth("head_dim"),
-        Tied(tied=False, default=False),
     ),
     names=(
         Names(
             prefix="model.",
-            modules={**under("model.", _ENCODER), "mlm": "lm_head", "pooler": "dense"},
+            modules={**under("model.", ENCODER), "mlm": "lm_head", "pooler": "dense"},
             tensors={"mlm/decoder": "lm_head.weight"},
         ),
     ),
@@ -121,4 +125,5 @@ EUROBERT = Family(
         "SequenceClassification": {"pooler": "dense", TASK_HEAD: "classifier"},
     },
     task_class="EuroBert",
+    special_ids={"bos_token_id": "cls", "eos_token_id": "sep", "mask_token_id": "mask"},
 )

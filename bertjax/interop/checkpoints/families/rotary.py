@@ -68,10 +68,16 @@ class RotaryWindows(Rule):
     """Width of the windows by default."""
     every: int
     """By default, and in new models: every n-th layer is global."""
+    first: int = 0
+    """The first global layer by default."""
+    field: str = "local_attention"
+    """The name of the field with the width."""
+    unit: int = 1
+    """Number by which the field is smaller than the width: 2 if it is the width on each side."""
 
     def read(self, values: Values) -> dict[str, Any]:
         # Half of the width is on each side of a token; half a token is on none.
-        width = 2 * (values.count("local_attention", self.width) // 2)
+        width = 2 * (self.unit * values.count(self.field, self.width // self.unit) // 2)
         every, first, has_local = self._layers(values)
         fields = {"local_attention": width if has_local else 0}
         if has_local:
@@ -85,7 +91,7 @@ class RotaryWindows(Rule):
             every = values.count("global_attn_every_n_layers", self.every)
             if every == 0:
                 raise values.refused("global_attn_every_n_layers", "1 or more", 0)
-            return every, 0, every > 1
+            return every, self.first, every > 1
         layers = values.get("num_hidden_layers", len(types))
         known = isinstance(types, list) and set(map(str, types)) <= {GLOBAL, LOCAL}
         if not known or len(types) != layers:
@@ -125,7 +131,7 @@ class RotaryWindows(Rule):
         return {
             "layer_types": types,
             # A model without windows has the default, which is not used.
-            "local_attention": config.local_attention or self.width,
+            self.field: (config.local_attention or self.width) // self.unit,
             "rope_parameters": {
                 GLOBAL: _written(config.rotary_base, config.rotary_scaling),
                 LOCAL: _written(local_base, config.rotary_scaling),

@@ -83,6 +83,12 @@ REFERENCES = {
         mlp_bias=True,
         rope_parameters={"rope_type": "default", "rope_theta": 250000.0},
     ),
+    "ultrabert": _with_head(
+        "UltrabertForMaskedLM", sliding_window=4, prediction_head_size=20, num_key_value_heads=1
+    ),
+    "ultrabert_alone": _with_head(
+        "UltrabertModel", sliding_window=3, attention_bias=True, mlp_bias=True
+    ),
     "nomic_bert": _with_head("NomicBertForMaskedLM"),
     "gte": _with_head("GteForMaskedLM"),
     "gte_without_types": _with_head("GteForMaskedLM", type_vocab_size=0, hidden_act="silu"),
