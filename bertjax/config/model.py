@@ -219,6 +219,12 @@ def _check_heads(model: ModelConfig) -> None:
         found=model.pooling,
         expected="first, for the head nsp",
     )
+    check(
+        not model.pooler_norm or model.pooler != "none",
+        where="model.pooler_norm",
+        found=model.pooler_norm,
+        expected="false with pooler none",
+    )
 
 
 def _check_head_widths(model: ModelConfig) -> None:
