@@ -156,6 +156,13 @@ def _eurobert(shape: Shape) -> dict[str, Any]:
     }
 
 
+def _ultrabert(shape: Shape) -> dict[str, Any]:
+    return _eurobert(shape) | {
+        "sliding_window": shape.window // 2,  # on each side
+        "prediction_head_size": shape.embedding,
+    }
+
+
 def _deberta_v3(shape: Shape) -> dict[str, Any]:
     return _bert(shape) | {
         "relative_attention": True,
@@ -194,6 +201,7 @@ MODELS: dict[str, Callable[[Shape], nn.Module]] = {
     "DistilBERT": _of_transformers("DistilBert", _distilbert),
     "ModernBERT": _of_transformers("ModernBert", _modernbert),
     "EuroBERT": _of_transformers("EuroBert", _eurobert),
+    "UltraBERT": _of_transformers("Ultrabert", _ultrabert),
     "NomicBERT": _of_transformers("NomicBert", _bert),
     "GTE": _of_transformers("Gte", _bert),
     "DeBERTa-v3": _of_transformers("DebertaV2", _deberta_v3),
