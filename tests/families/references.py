@@ -211,10 +211,11 @@ MODELS: dict[str, Callable[[Shape], nn.Module]] = {
 """For each family the function that makes its reference."""
 
 
-def reference(family: str, shape: Shape, seed: int) -> nn.Module:
+def reference(family: str, shape: Shape, seed: int, scale: float = 0.05) -> nn.Module:
     """Return a random model of the family in training mode.
 
-    Biases and scales of norms are moved off 0 and 1, so that a missing one shows.
+    `scale` is the deviation of matrices: with a larger one attention is sharper, and rounding is
+    magnified. Biases and scales of norms are moved off 0 and 1, so that a missing one shows.
     """
     torch.manual_seed(seed)
     model = MODELS[family](shape).train()
@@ -222,7 +223,7 @@ def reference(family: str, shape: Shape, seed: int) -> nn.Module:
         for parameter in model.parameters():
             noise = torch.randn_like(parameter)
             if parameter.ndim > 1:
-                parameter.copy_(0.05 * noise)
+                parameter.copy_(scale * noise)
             else:
                 parameter.add_(0.1 * noise)
     return model
