@@ -57,6 +57,10 @@ class ModelConfig(LayerConfig):
     """Activation of the pooler."""
     pooler_norm: bool = False
     """Whether a norm follows the pooler's activation."""
+    token_pooler: bool = False
+    """Whether heads of tasks on tokens read the pooler's function of each hidden state, and not the
+    hidden state itself.
+    """
     mlm_transform: bool = True
     """Whether the head for masked words has a linear layer, an activation and a norm."""
     mlm_hidden_size: int = 0
