@@ -1,18 +1,21 @@
 """Time of the pretraining step of bertjax and of other implementations.
 
     python benchmarks/step.py [--sizes mini small] [--lengths 128] [--batch-size 32] [--peer] \\
-        [--json step.json]
+        [--families [modernbert deberta-v2 neobert]] [--json step.json]
 
 A step is forward, backward, clipping and AdamW, with dropout 0.1, masked words and next sentence.
+With `--families` the models are these instead of BERT, with masked words only: ModernBERT, DeBERTa
+(v3) and NeoBERT at the same widths and BERT's vocabulary. The peer of NeoBERT is the model that the
+tests compare with, `tests/families/neobert_torch.py`. DeBERTa has dropout 0.1, the others none.
 With `--peer` the same step is also timed in PyTorch (`transformers`, SDPA; eager and
 `torch.compile`) and in the last Flax BERT (`transformers` 4.57), each in an environment that is
 made once in `--environments`. All get the same batch, whose rows have no padding, and take turns;
-the table has the median of the rounds. float32 on a CPU, bfloat16 elsewhere (PyTorch by autocast).
-Utilization is the model's FLOPs, those of `bertjax.estimate.cost.model_flops` for all, over the
-rate of large matrix products measured in the same run. Compile time is the first step's time less a
-later one's. The peers compute the logits of all positions, as their models do, bertjax those of the
-masked ones. On Linux bertjax asks for huge pages, as its command does; the peers run as they are
-started, and once more with huge pages.
+the table has the median of the rounds, and in its last column that of each round's ratio. float32
+on a CPU, bfloat16 elsewhere (PyTorch by autocast). Utilization is the model's FLOPs, those of
+`bertjax.estimate.cost.model_flops` for all, over the rate of large matrix products measured in the
+same run. Compile time is the first step's time less a later one's. The peers compute the logits of
+all positions, as their models do, bertjax those of the masked ones. On Linux bertjax asks for huge
+pages, as its command does; the peers run as they are started, and once more with huge pages.
 """
 
 import argparse
@@ -27,20 +30,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from reporting import argument_parser, print_header, print_line, write_json
+from steps.jobs import FAMILIES, SIZES, job_of
 
 from bertjax.cli.huge_pages import TUNABLE, VARIABLE
 
 HERE = Path(__file__).parent
-SIZES = {  # layers, hidden size; mini and small are those of arXiv 1908.08962
-    "mini": (4, 256),
-    "small": (4, 512),
-    "base": (12, 768),
-    "large": (24, 1024),
-}
 COLUMNS = (
-    "size",
+    "model",
     "length",
     "batch",
     "implementation",
@@ -54,8 +51,6 @@ COLUMNS = (
 )
 PEERS = ["pytorch", "pytorch compiled", "flax", "pytorch, huge pages", "flax, huge pages"]
 LOOP = "bertjax, its loop"
-PREDICTIONS = {128: 20, 512: 76}  # by length; of others 15 %
-VOCAB_SIZE = 30_522
 ENVIRONMENTS = {
     "pytorch": ("torch==2.13.0", "transformers==5.23.0"),
     "flax": ("transformers==4.57.6", "flax==0.12.8", "jax==0.10.2", "optax==0.2.8"),
@@ -117,13 +112,17 @@ def main() -> None:
     entries = []
     for size in arguments.sizes:
         for length in arguments.lengths:
-            results = timed_in_turns(arguments, size, length, dtype, pythons)
-            entries += print_results(arguments, size, length, results, rate)
+            for family in arguments.families or ["bert"]:
+                about = {"model": f"{family}, {size}", "length": length}
+                results = timed_in_turns(arguments, family, size, length, dtype, pythons)
+                entries += print_results(arguments, about, results, rate)
     write_json(arguments.json, {"product_flops_per_s": rate, "dtype": dtype, "rows": entries})
 
 
 def parsed_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
+    families_help = "instead of BERT; without names, all of them"
+    parser.add_argument("--families", nargs="*", choices=FAMILIES, help=families_help)
     parser.add_argument("--sizes", nargs="+", default=["mini", "small"], choices=SIZES)
     parser.add_argument("--lengths", nargs="+", type=int, default=[128])
     parser.add_argument("--batch-size", type=int, default=32)
@@ -139,7 +138,15 @@ def parsed_arguments() -> argparse.Namespace:
     seconds_help = "of steps, at least, in each turn"
     parser.add_argument("--seconds", type=float, default=3.0, help=seconds_help)
     parser.add_argument("--json", type=Path, default=Path("runs/step.json"))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.families is None:
+        return arguments
+    arguments.families = arguments.families or FAMILIES
+    # Of these models Flax has none.
+    arguments.implementations = [
+        name for name in arguments.implementations if not name.startswith("flax")
+    ]
+    return arguments
 
 
 def is_cpu() -> bool:
@@ -176,30 +183,18 @@ def product_rate(dtype: str, rounds: int) -> float:
 
 
 def timed_in_turns(
-    arguments: argparse.Namespace, size: str, length: int, dtype: str, pythons: dict[str, str]
+    arguments: argparse.Namespace,
+    family: str,
+    size: str,
+    length: int,
+    dtype: str,
+    pythons: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Time all implementations at one size and length; return each one's result by its name."""
-    layers, width = SIZES[size]
-    predictions = PREDICTIONS.get(length, -(-length * 3 // 20))
+    """Time all implementations of one model at one length; return each one's result by its name."""
     with tempfile.TemporaryDirectory() as folder:
-        batch = Path(folder) / "batch.npz"
-        np.savez(batch, **full_batch(arguments.batch_size, length, predictions))
-        job = {
-            "kind": "training",
-            "model": {
-                "vocab_size": VOCAB_SIZE,
-                "hidden_size": width,
-                "num_hidden_layers": layers,
-                "num_attention_heads": width // 64,
-                "intermediate_size": 4 * width,
-            },
-            "length": length,
-            "predictions": predictions,
-            "batch_size": arguments.batch_size,
-            "dtype": dtype,
-            "batch": str(batch),
-            "options": json.loads(arguments.options),
-        }
+        job = job_of(
+            family, size, length, arguments.batch_size, dtype, Path(folder) / "batch.npz"
+        ) | {"options": json.loads(arguments.options)}
         workers = started_workers(arguments, job, pythons)
         counts = step_counts(workers, arguments.seconds)
         for _ in range(arguments.rounds):
@@ -241,18 +236,20 @@ def step_counts(workers: dict[str, Worker], seconds: float) -> dict[str, int]:
 
 def print_results(
     arguments: argparse.Namespace,
-    size: str,
-    length: int,
+    about: dict[str, Any],
     results: dict[str, dict[str, Any]],
     rate: float,
 ) -> list[dict[str, Any]]:
     """Print a line for each implementation, and return the entries for the JSON file."""
     entries = []
-    flops = results["bertjax"]["flops"]
+    flops, own_seconds = results["bertjax"]["flops"], results["bertjax"]["steps_s"]
+    about = {**about, "batch_size": arguments.batch_size}
     for name, result in results.items():
         seconds = result["step_s"]
         rows_per_second = arguments.batch_size / seconds
-        about = {"size": size, "length": length, "batch_size": arguments.batch_size}
+        # Of each round, as a machine that others use is slower in one round than in another.
+        rounds = zip(result["steps_s"], own_seconds, strict=True)
+        ratio = statistics.median(theirs / own for theirs, own in rounds)
         entries.append({**about, "implementation": name, **result})
         print_line(
             (
@@ -260,37 +257,14 @@ def print_results(
                 name,
                 f"{1000 * seconds:,.1f}",
                 f"{rows_per_second:,.1f}",
-                f"{length * rows_per_second:,.0f}",
+                f"{about['length'] * rows_per_second:,.0f}",
                 f"{flops / seconds / rate:.0%}",
                 f"{result['first_s'] - seconds:.1f}",
                 f"{result['peak_bytes'] / 2**20:,.0f}",
-                f"{seconds / results['bertjax']['step_s']:.2f} x as fast",
+                f"{ratio:.2f} x as fast",
             )
         )
     return entries
-
-
-def full_batch(rows: int, length: int, predictions: int) -> dict[str, np.ndarray]:
-    """Return a batch of random tokens without padding, with two segments and masks in each row.
-
-    `labels` are the masked tokens at their positions, and -100 elsewhere, as PyTorch has them.
-    """
-    rng = np.random.default_rng(0)
-    shuffled = rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)
-    positions = np.sort(shuffled[:, :predictions], axis=1)
-    masked = rng.integers(1000, VOCAB_SIZE, (rows, predictions))
-    labels = np.full((rows, length), -100)
-    np.put_along_axis(labels, positions, masked, axis=1)
-    return {
-        "input_ids": rng.integers(1000, VOCAB_SIZE, (rows, length)),
-        "input_mask": np.ones((rows, length), np.int64),
-        "segment_ids": np.tile(np.arange(length) >= length // 2, (rows, 1)).astype(np.int64),
-        "masked_lm_positions": positions,
-        "masked_lm_ids": masked,
-        "masked_lm_weights": np.ones((rows, predictions), np.float32),
-        "next_sentence_labels": rng.integers(0, 2, rows),
-        "labels": labels,
-    }
 
 
 if __name__ == "__main__":
