@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bertjax.config.families import FAMILIES
 from bertjax.tasks.registry import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +121,61 @@ def test_the_search_for_kinds_finds_each_way_to_name_one():
     }.items():
         assert found <= kinds_named(source, modules, classes)
     assert not kinds_named("'of tagging'; from bertjax.tasks import registry", modules, classes)
+
+
+# The presets, the names of tensors and fields, and the names in files of tokenizers.
+NAME_TABLES = ("config/families.py", "interop/checkpoints/families/", "data/tokenizers/")
+# The plain one is the default of all settings, and part of the package's own name.
+FAMILY_NAMES = {*FAMILIES, "deberta", "ettin", "mmbert"} - {"bert"}
+
+
+def test_no_family_is_named_outside_the_presets_and_the_tables_of_names():
+    named = {}
+    for path in (ROOT / "bertjax").rglob("*.py"):
+        found = families_named(path.read_text())
+        inside = path.relative_to(ROOT / "bertjax").as_posix()
+        if found and not inside.startswith(NAME_TABLES):
+            named[inside] = found
+    assert not named
+
+
+def families_named(source):
+    """Return the families that code names, in an identifier or a string; docstrings may."""
+    parts = [re.escape(name).replace(r"\-", "[-_]?").replace("_", "[-_]?") for name in FAMILY_NAMES]
+    # A short name may be a part of a word, as in "setting".
+    pattern = re.compile(
+        "|".join(part if len(part) > 6 else rf"\b{part}\b" for part in parts), re.I
+    )
+    tree, docstrings = ast.parse(source), set()
+    for node in ast.walk(tree):
+        for child in (
+            getattr(node, "body", None) if isinstance(getattr(node, "body", None), list) else ()
+        ):
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                docstrings.add(child.value)
+    found = set()
+    for node in ast.walk(tree):
+        texts = [node.value] if isinstance(node, ast.Constant) and node not in docstrings else []
+        texts += [getattr(node, key, None) for key in ("id", "attr", "arg", "name", "module")]
+        for text in texts:
+            if isinstance(text, str):
+                found |= set(pattern.findall(text))
+    return found
+
+
+def test_the_search_for_families_finds_each_way_to_name_one():
+    for source in (
+        "family == 'modernbert'",
+        "if is_roberta: pass",
+        "DebertaV2Model",
+        "config.gpt_bert",
+        "from a.nomic_bert import b",
+        "def read_electra(): pass",
+        "f(albert=1)",
+        "x = 'a GTE'",
+    ):
+        assert families_named(source), source
+    assert not families_named('"""ModernBERT."""\nx = "settings"  # GTE\nbert = 1\n"""ALBERT"""')
 
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bertjax.cli.arguments import parse_subject, quiet_libraries
 from bertjax.config import ModelConfig
+from bertjax.config.composition import composition
 from bertjax.number_text import number_text
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def describe_run(folder: "epath.Path") -> str:
 
 
 def describe_model(config: ModelConfig) -> str:
-    """Describe a model in one line."""
+    """Describe a model in one line, and in another one the parts that BERT does not have."""
     import math
 
     import jax
@@ -103,4 +104,6 @@ def describe_model(config: ModelConfig) -> str:
         f"{parameters:,} parameters",
         " ".join(config.heads) or "encoder only",
     ]
-    return f"model: {', '.join(parts)}"
+    others = composition(config)
+    line = f"model: {', '.join(parts)}"
+    return f"{line}\nlayers: {', '.join(others)}" if others else line

@@ -113,6 +113,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "type_vocab_size": 1,
         "feed_forward": "gated",
         "biases": ("attention", "mlp_output", "norm", "mlm_transform", "mlm", "pooler"),
+        "mlm_act": "gelu",
         "max_position_embeddings": 8192,
         "attention_probs_dropout_prob": 0.0,
         "heads": ("mlm",),
@@ -147,6 +148,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 """From the name of a family, its `model_type` in `transformers`, to values of fields."""
+# huggingface.co/dmis-lab/UltraBERT-150M
+FAMILIES["ultrabert"] = FAMILIES["eurobert"] | {
+    **{"rotary_base": 2_560_000.0, "rotary_base_local": 10_000.0, "layer_norm_eps": 1e-6},
+    **{"local_attention": 256, "first_global_layer": 2, "max_position_embeddings": 32_768},
+    **{"biases": (), "pooling": "first", "pooler": "none", "pooler_act": "tanh"},
+    **{"mlm_transform": True, "mlm_hidden_size": 768, "mlm_act": "gelu_tanh", "mlm_norm": False},
+}
 FAMILIES["xlm-roberta"] = FAMILIES["roberta"]  # arXiv 1911.02116
 
 

@@ -6,7 +6,7 @@ The defaults are those of BERT (arXiv 1810.04805).
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import not_negative, positive
+from bertjax.config.range_checks import not_negative
 from bertjax.errors import check
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
@@ -47,9 +47,11 @@ class LayerConfig:
     half: element i and i + K / 2 of the head width K. interleaved: elements 2 i and 2 i + 1.
     """
     rotary_base: float = 10_000.0
-    """Base of the rotary angles in global layers: pair i turns by base^(-2 i / K) per position."""
+    """Base of the rotary angles in global layers, 1 or more: pair i turns by base^(-2 i / K) per
+    position.
+    """
     rotary_base_local: float = 0.0
-    """Base of the rotary angles in local layers; 0: as in global layers."""
+    """Base of the rotary angles in local layers, 1 or more; 0: as in global layers."""
     rotary_scaling: float = 1.0
     """Number that positions are divided by before they are rotated (arXiv 2306.15595); at least 1.
     """
@@ -122,8 +124,8 @@ class LayerConfig:
     """
     biases: tuple[Bias, ...] = BIASES
     """Parts that have biases.
-    attention: its four or five linear layers. mlp: the linear layers from D to F. mlp_output: the
-    one back to D. norm: all layer norms (that of relative positions always has one).
+    attention: all its linear layers. mlp: the linear layers from D to F. mlp_output: the one back
+    to D. norm: all layer norms (that of relative positions always has one).
     mlm_transform: the linear layer of the head for masked words. mlm: the logits of the
     vocabulary. pooler: the pooler's linear layer.
     """
@@ -145,9 +147,8 @@ def check_layers(config: LayerConfig) -> None:
 
     `check_fields` has checked the types.
     """
-    positive("model", config, "rotary_base")
-    not_negative("model", config, "rotary_base_local", "relative_positions")
-    not_negative("model", config, "relative_max_distance", "num_key_value_heads")
+    not_negative("model", config, "relative_positions", "relative_max_distance")
+    not_negative("model", config, "num_key_value_heads")
     not_negative("model", config, "global_attn_every_n_layers", "first_global_layer")
     _check_rotary(config)
     _check_attention(config)
@@ -163,12 +164,15 @@ def check_layers(config: LayerConfig) -> None:
 
 
 def _check_rotary(config: LayerConfig) -> None:
-    check(
-        config.rotary_scaling >= 1,
-        where="model.rotary_scaling",
-        found=config.rotary_scaling,
-        expected="1 or more",
-    )
+    # Below 1 later pairs would turn faster than the first, and with a small base overflow.
+    for name in ("rotary_base", "rotary_base_local", "rotary_scaling"):
+        value, may_be_zero = getattr(config, name), name == "rotary_base_local"
+        check(
+            value >= 1 or (may_be_zero and value == 0),
+            where=f"model.{name}",
+            found=value,
+            expected="1 or more, or 0" if may_be_zero else "1 or more",
+        )
 
 
 def _check_attention(config: LayerConfig) -> None:
@@ -193,7 +197,7 @@ def _check_attention(config: LayerConfig) -> None:
         expected=f"a divisor of model.num_attention_heads ({heads}), or 0",
     )
     check(
-        # One bucket on each side and the middle at least; two halves of distances.
+        # A side has 4 buckets at least: 2 for near distances, and 2 for far ones.
         config.relative_positions == 0 or config.relative_positions >= 7,
         where="model.relative_positions",
         found=config.relative_positions,

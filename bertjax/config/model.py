@@ -59,6 +59,8 @@ class ModelConfig(LayerConfig):
     """Whether a norm follows the pooler's activation."""
     mlm_transform: bool = True
     """Whether the head for masked words has a linear layer, an activation and a norm."""
+    mlm_hidden_size: int = 0
+    """Width of another linear layer and activation before those of mlm_transform; 0: none."""
     mlm_act: Literal["same", Activation] = "same"
     """Activation of the head for masked words; same: hidden_act."""
     mlm_norm: bool = True
@@ -124,7 +126,7 @@ class ModelConfig(LayerConfig):
         positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
         fit_int32("model", self)
         not_negative("model", self, "embedding_size", "position_offset", "type_vocab_size")
-        not_negative("model", self, "z_loss")
+        not_negative("model", self, "z_loss", "mlm_hidden_size")
         check_layers(self)
         _check_positions(self)
         _check_heads(self)
@@ -160,12 +162,30 @@ class ModelConfig(LayerConfig):
     @property
     def alternates(self) -> bool:
         """True if some layers have global and others local attention."""
-        return len(set(self.attends_globally)) > 1
+        # The pattern repeats, and an untrusted configuration may claim any number of layers.
+        period = min(self.num_hidden_layers, max(self.global_attn_every_n_layers, 1))
+        kinds = {self.is_global(layer) for layer in range(period if self.local_attention else 0)}
+        return len(kinds) > 1
 
     @property
     def mlm_activation(self) -> Activation:
         """The activation of the head for masked words."""
         return self.hidden_act if self.mlm_act == "same" else self.mlm_act
+
+    @property
+    def pooler_is_mlm_transform(self) -> bool:
+        """True if the pooler computes what the head for masked words does before its product."""
+        is_dense = self.pooler == "dense" and self.pooler_norm and self.pooler_act != "tanh"
+        is_transformed = self.mlm_transform and self.mlm_norm
+        has_same_parameters = ("pooler" in self.biases) == (
+            "mlm_transform" in self.biases
+        ) and self.embedding_width == self.hidden_size
+        return (
+            is_dense
+            and is_transformed
+            and has_same_parameters
+            and self.pooler_act == self.mlm_activation
+        )
 
     @property
     def embedding_width(self) -> int:
@@ -192,6 +212,13 @@ def _check_heads(model: ModelConfig) -> None:
         found=model.heads,
         expected="each once, and pooler where there is nsp",
     )
+    check(
+        # In packed rows a sentence pair is known by the position of its first token.
+        "nsp" not in model.heads or model.pooling == "first",
+        where="model.pooling",
+        found=model.pooling,
+        expected="first, for the head nsp",
+    )
 
 
 def _check_head_widths(model: ModelConfig) -> None:
@@ -207,6 +234,12 @@ def _check_head_widths(model: ModelConfig) -> None:
         where="model.mlm_transform",
         found=model.mlm_transform,
         expected="true, for embeddings of another width",
+    )
+    check(
+        model.mlm_transform or not model.mlm_hidden_size,
+        where="model.mlm_hidden_size",
+        found=model.mlm_hidden_size,
+        expected="0 without mlm_transform",
     )
 
 

@@ -133,15 +133,11 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     # Not after the last step: a run without an evaluation has no checkpoint to select.
     every = min(steps, max(1, round(steps_per_epoch / options.evaluations_per_epoch)))
     heads = registry.heads_needed(prepared.opened, restored_heads)
-    new_heads = []
-    for head in heads:
-        # The pooler may begin new although it was pretrained, as in arXiv 2006.05987.
-        if head not in restored_heads or (head == "pooler" and options.reinit_pooler):
-            new_heads.append(head)
+    # Without a model to start from, all heads are new anyway.
+    new_heads = _new_heads(config, heads, restored_heads) if config.init_from else ()
     return config.replace(
         model={"heads": heads},
-        # Without a model to start from, all heads are new anyway.
-        new_heads=tuple(new_heads) if config.init_from else (),
+        new_heads=new_heads,
         optimizer={"warmup_steps": round(options.warmup_fraction * steps)},
         train={
             "steps": steps,
@@ -150,6 +146,27 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
             "log_every_steps": min(config.train.log_every_steps, every),
         },
     )
+
+
+def _new_heads(
+    config: Config, heads: Sequence[Head], restored_heads: Sequence[Head]
+) -> tuple[Head, ...]:
+    """Return those of `heads` that begin with random parameters."""
+    new = [head for head in heads if head not in restored_heads]
+    if "pooler" in new and config.model.pooler_is_mlm_transform and "mlm" in restored_heads:
+        new.remove("pooler")
+    # The pooler may begin new although it was pretrained, as in arXiv 2006.05987.
+    if "pooler" in heads and config.finetune.reinit_pooler and "pooler" not in new:
+        new.append("pooler")
+    if config.model.pooler == "none" and "pooler" in new:
+        new.remove("pooler")
+    check(
+        "pooler" not in new or config.optimizer.freeze != "encoder",
+        where="optimizer.freeze",
+        found=config.optimizer.freeze,
+        expected="another value for a model without a pooler: what is random must be trained",
+    )
+    return tuple(new)
 
 
 def _check_unset(config: Config) -> None:

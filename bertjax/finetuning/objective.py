@@ -56,19 +56,29 @@ class TaskObjective:
             if group != DECODER_GROUPS:
                 params[group] = leaves
         if self.reinit_layers:
-            # Layers are stacked along the first axis of each tensor; shared layers are stored once.
-            stack = 1 if self.model.share_layers else self.model.num_hidden_layers
-            kept = stack - self.reinit_layers
-            params["encoder"] = jax.tree.map(
-                lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]),
-                restored["encoder"],
-                new["encoder"],
-            )
+            params["encoder"] = self._with_new_layers(restored["encoder"], new["encoder"])
         params[TASKS] = {
             task.name: task.initial_params(self.model, new[TASKS][task.name], restored)
             for task in self.tasks
         }
         return params
+
+    def _with_new_layers(self, restored: Params, new: Params) -> Params:
+        """Return the parameters of the encoder, with new ones of the top layers."""
+        # Layers are stacked along the first axis of each tensor; shared layers are stored once.
+        stack = 1 if self.model.share_layers else self.model.num_hidden_layers
+        kept = stack - self.reinit_layers
+        encoder = {**restored}
+        encoder["layers"] = jax.tree.map(
+            lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]),
+            restored["layers"],
+            new["layers"],
+        )
+        if "mix" in encoder:
+            # A row of the mix is for one of the two sublayers of a layer.
+            rows = 2 * kept
+            encoder["mix"] = jnp.concatenate([restored["mix"][:rows], new["mix"][rows:]])
+        return encoder
 
     def logical_axes(self) -> Params:
         """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""

@@ -268,7 +268,7 @@ def _row_scores(
     hidden = functional.encode(config, params, batch).hidden_BxLxD
     masks = pieces_CxK.shape[1]
     if masks == 0:  # the method is next-sentence
-        pooled = functional.pool(config, params, hidden)
+        pooled = functional.pool(config, params, hidden, input_mask=batch["input_mask"])
         log_probs_Bx2 = jax.nn.log_softmax(functional.nsp_logits(config, params, pooled))
         # The numbers of the classes are those of run_pretraining.py of the original BERT.
         return log_probs_Bx2[:, :1]  # class 0: B follows A

@@ -13,10 +13,11 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.given_files import place_of
 from bertjax.interop.checkpoints import huggingface, tensorflow
+from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
-from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
-from bertjax.interop.programs import onnx, saved_model, stablehlo
+from bertjax.interop.programs import saved_model, stablehlo
+from bertjax.interop.programs.onnx import export as onnx
 from bertjax.interop.programs.serving import ServedModel, new_program, served_model
 from bertjax.storage import write_whole
 from bertjax.storage.output_record import request_digest

@@ -72,7 +72,11 @@ def sinusoids(positions_BxL: Array, width: int) -> Array:
 
     Element 2 i is the sine of position / 10000^(2 i / width), element 2 i + 1 its cosine.
     """
-    frequencies = 10_000.0 ** (-np.arange(0, width, 2) / width)
-    angles = positions_BxL[:, :, None] * jnp.asarray(frequencies, jnp.float32)[None, None, :]
+    angles = positions_BxL[:, :, None] * jnp.asarray(sinusoid_frequencies(width))[None, None, :]
     pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return pairs.reshape(*positions_BxL.shape, -1)[:, :, :width]
+
+
+def sinusoid_frequencies(width: int) -> np.ndarray:
+    """Return what the angle of each pair of `sinusoids` grows by per position, float32."""
+    return (10_000.0 ** (-np.arange(0, width, 2) / width)).astype(np.float32)

@@ -4,6 +4,8 @@ Layers that are all alike run in one `scan`: the program of one layer is compile
 Where global and local layers alternate, the scan's body has one layer of each place in the pattern.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -42,7 +44,7 @@ class Encoder(nn.Module):
         mix = None
         if c.layer_mix:
             # At first each sublayer's output alone is taken (arXiv 2402.02622, section 3).
-            init = nn.with_logical_partitioning(_last_alone, (None, None))
+            init: Any = nn.with_logical_partitioning(_last_alone, (None, None))
             mix = self.param("mix", init, 2 * c.num_hidden_layers)
         # The parameters are made by the scan, whichever way the layers are run.
         if (c.alternates or c.layer_mix) and not self.is_initializing():

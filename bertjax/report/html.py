@@ -9,6 +9,7 @@ from functools import partial
 from etils import epath
 
 from bertjax.config import Config, ModelConfig, to_flat_dict
+from bertjax.config.composition import composition
 from bertjax.report import estimate, plots
 from bertjax.report.curves import Metrics, heldout_names, read_metrics
 from bertjax.report.figures import Figure, draw_figures, run_figures
@@ -97,10 +98,12 @@ def _finetuning_content(config: Config, folder: epath.Path) -> Content:
 
 
 def _model_line(model: ModelConfig) -> str:
-    return (
+    line = (
         f"{model.num_hidden_layers} layers · width {model.hidden_size} · "
         f"{model.num_attention_heads} heads · vocabulary {model.vocab_size:,} · {model.dtype}"
     )
+    others = composition(model)
+    return f"{line}<br>{' · '.join(others)}" if others else line
 
 
 def _pretraining_figures(metrics: Metrics) -> list[Figure]:

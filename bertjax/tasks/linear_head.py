@@ -37,7 +37,8 @@ def pooled_logits(
     If a `key` is given, dropout of rate `hidden_dropout_prob` is applied before the layer.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
-    pooled = functional.pool(config, params, hidden)
+    # The mean of the hidden states, which some poolers read, leaves padding out.
+    pooled = functional.pool(config, params, hidden, input_mask=batch["input_mask"])
     # Dropout comes after the pooler, as in run_classifier.py of the original BERT.
     return linear(config, head, dropped(config, pooled, key, layout))
 

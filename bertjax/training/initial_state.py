@@ -1,14 +1,18 @@
 """The state that a run starts with: from a checkpoint, or new, with new or restored parameters."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
-from bertjax.config import Config, Head
+from bertjax.config import Config, Head, ModelConfig
+from bertjax.config.layers import LayerConfig
+from bertjax.errors import check
 from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
 from bertjax.parallel import hosts
 from bertjax.training import checkpoint, run_config
@@ -17,6 +21,21 @@ from bertjax.training.objective import Objective
 from bertjax.training.step import TrainState, abstract_state, jit_init
 
 log = logging.getLogger("bertjax")
+
+# Fields of the model that a decoder computes by, beside those that show in its shapes.
+NOT_DECODED = {
+    "local_attention",
+    "global_attn_every_n_layers",
+    "first_global_layer",
+    "dropout_places",
+}
+DECODED = (
+    *(field.name for field in fields(LayerConfig) if field.name not in NOT_DECODED),
+    "position_offset",
+    "mlm_act",
+    "layer_norm_eps",
+)
+NORM = "layer_norm"  # of the pooler and of the head for masked words
 
 
 def begun(
@@ -60,6 +79,9 @@ def initial_state(
     2. Otherwise, with `config.init_from`, its parameters are used with a new optimizer at step 0.
     3. Otherwise the parameters are new, from `config.seed`.
 
+    A pooler that `init_from` lacks, and that is not among `config.new_heads`, is a copy of the
+    masked-word head's linear layer and norm.
+
     Raises `UserError` if what is restored does not fit the configuration.
     """
     latest = checkpoints.latest()
@@ -92,12 +114,31 @@ def check_initial_params(
         return
     groups, ignored = _groups_to_restore(config, abstract_state(config, mesh, objective))
     if imported is None:
-        checkpoint.check_params(checkpoint.find_checkpoint(config.init_from)[1], groups, ignored)
+        folder = checkpoint.find_checkpoint(config.init_from)[1]
+        own = _with_mlm_for_pooler(config, groups, _saved_heads(folder))
+        checkpoint.check_params(folder, own, ignored)
     else:
-        checkpoint.check_params(epath.Path(config.init_from), groups, ignored, saved=imported)
+        own = _with_mlm_for_pooler(config, groups, imported)
+        checkpoint.check_params(epath.Path(config.init_from), own, ignored, saved=imported)
     if config.finetune.decoder_from:
         folder = checkpoint.find_checkpoint(config.finetune.decoder_from)[1]
         checkpoint.check_params(folder, groups, ignored)
+        _check_decoder(config.model, checkpoint.read_checkpoint_config(folder).model)
+
+
+def _check_decoder(model: ModelConfig, donor: ModelConfig) -> None:
+    """Raise `UserError` for the first field that makes the donor of a decoder another function.
+
+    The decoder's own configuration is the encoder's, `model`. Their shapes are equal.
+    """
+    for name in DECODED:
+        found, expected = getattr(donor, name), getattr(model, name)
+        check(
+            found == expected,
+            where=f"finetune.decoder_from: model.{name}",
+            found=found,
+            expected=f"{expected}, as in the encoder",
+        )
 
 
 def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
@@ -106,10 +147,16 @@ def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
     If `finetune.decoder_from` is set, its groups are in the group `DECODER_GROUPS`.
     """
     _, folder = checkpoint.find_checkpoint(config.init_from)
-    new_heads = f", new heads: {', '.join(config.new_heads)}" if config.new_heads else ""
-    log.info("parameters from %s%s", folder, new_heads)
     groups, ignored = _groups_to_restore(config, target)
-    restored = checkpoint.restore_params(folder, groups, ignored)
+    own = _with_mlm_for_pooler(config, groups, _saved_heads(folder))
+    from_mlm = "" if "pooler" in own or "pooler" not in groups else ", pooler from the mlm head"
+    new_heads = f", new heads: {', '.join(config.new_heads)}" if config.new_heads else ""
+    log.info("parameters from %s%s%s", folder, new_heads, from_mlm)
+    restored = checkpoint.restore_params(folder, own, ignored)
+    if from_mlm:
+        restored["pooler"] = _pooler_of(restored["mlm"])
+        if "mlm" not in groups:
+            del restored["mlm"]
     if config.finetune.decoder_from:
         _, decoder_folder = checkpoint.find_checkpoint(config.finetune.decoder_from)
         restored[DECODER_GROUPS] = checkpoint.restore_params(decoder_folder, groups, ignored)
@@ -125,3 +172,32 @@ def _groups_to_restore(config: Config, target: TrainState) -> tuple[dict[str, An
     # is an error, so that no parameter is dropped silently.
     ignored = [group for group in (*get_args(Head), TASKS) if group not in groups]
     return groups, ignored
+
+
+def _saved_heads(folder: epath.Path) -> Collection[str]:
+    return checkpoint.read_checkpoint_config(folder).model.heads
+
+
+def _with_mlm_for_pooler(
+    config: Config, groups: Mapping[str, Any], heads: Collection[str]
+) -> dict[str, Any]:
+    """Return the groups to read from a model with these `heads`, of those in `groups`.
+
+    Where it has no pooler, but a head for masked words whose transform is one, this takes its
+    place. `transformers` names the two alike for such models, so a classifier starts from it.
+    """
+    is_missing = "pooler" in groups and "pooler" not in heads
+    if not is_missing or "mlm" not in heads or not config.model.pooler_is_mlm_transform:
+        return dict(groups)
+    pooler = groups["pooler"]
+    transform = {name: leaf for name, leaf in pooler.items() if name != NORM}
+    norm = {NORM: pooler[NORM]} if NORM in pooler else {}
+    others = {name: leaves for name, leaves in groups.items() if name != "pooler"}
+    return {**others, "mlm": {**groups.get("mlm", {}), "transform": transform, **norm}}
+
+
+def _pooler_of(mlm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a pooler that are those of a masked-word head's transform."""
+    norm = {NORM: mlm[NORM]} if NORM in mlm else {}
+    # Copies: the head may be trained too, and no buffer may be donated twice.
+    return jax.tree.map(jnp.copy, {**mlm["transform"], **norm})

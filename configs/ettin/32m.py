@@ -30,7 +30,8 @@ def get_config() -> Config:
             rotary_base=10_000.0,
             dtype="bfloat16",
         ),
-        # 4 and 1,700 billion tokens in batches of 4,608 rows of 1,024.
-        optimizer={"peak_learning_rate": 3e-3, "weight_decay": 3e-4, "warmup_steps": 848},
+        # 4 and 1,700 billion tokens in batches of 4,608 rows of 1,024. The decay is that of a
+        # step at the peak rate, as in `modernbert/base`.
+        optimizer={"peak_learning_rate": 3e-3, "weight_decay": 3e-4 / 3e-3, "warmup_steps": 848},
         train={"steps": 360_277},
     )

@@ -5,8 +5,8 @@
 
 396 million parameters (arXiv 2412.13663), with the text and the data settings of `modernbert/base`;
 8 H100, 425 hours. The paper's learning rate, 5e-4, was lowered to 5e-5 after 900 billion tokens,
-because the loss did not fall any more; weight decay was then 1e-6. The later phases have learning
-rate 5e-5 and batches of 616 and 624 rows (81 and 22 hours).
+because the loss did not fall any more, and with it the weight decay of a step, from 1e-5 to 1e-6.
+The later phases have learning rate 5e-5 and batches of 616 and 624 rows (81 and 22 hours).
 
 What differs here, beside what `modernbert/base` names: the parameters are random at first, where
 the paper's are those of its base model, tiled from the middle of each matrix. The batch, which grew
@@ -32,6 +32,7 @@ def get_config() -> Config:
         # 2, 900 and 1,719 billion tokens in batches of 4,928 rows of 1,024.
         optimizer={
             "peak_learning_rate": 5e-4,
+            "weight_decay": 1e-5 / 5e-4,
             "warmup_steps": 396,
             "schedule": "multistep",
             "milestones": (178_350,),

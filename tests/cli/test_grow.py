@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 
 from bertjax.cli import fill_mask, grow
-from bertjax.config import Config, DataConfig, TokenizerConfig
+from bertjax.config import Config, DataConfig, TokenizerConfig, family
 from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.data.tokenizers.wordpiece import WordPiece
@@ -133,6 +133,37 @@ def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(sou
     )
 
 
+def test_a_larger_model_of_another_composition_with_longer_inputs(tmp_path, capsys):
+    sizes = {
+        name: getattr(CONFIG.model, name)
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    }
+    fields = sizes | {"intermediate_size": 24, "max_position_embeddings": 16}
+    config = dataclasses.replace(CONFIG, model=family("modernbert", **fields, local_attention=8))
+    tokenizer = WordPiece("vocab.txt", "\n".join(ENTRIES).encode(), lowercase=True)
+    source = run_of(tmp_path / "source", tokenizer, config)
+    words = "--hidden-size 40 --num-hidden-layers 3 --intermediate-size 64 --max-seq-length 32"
+    model = grown(
+        source, tmp_path / "to", *words.split(), "--positions", "scale", "--rotary-base", "1e6"
+    )
+    assert capsys.readouterr().out.splitlines()[1:-1] == [
+        "hidden_size: 16 before, 40 now",
+        "num_hidden_layers: 2 before, 3 now",
+        "intermediate_size: 24 before, 64 now",
+        "num_attention_heads: 2 before, 5 now",
+        "positions: 16 before, 32 now, scaled",
+        "rotary_base: 160,000.0 before, 1,000,000.0 now",
+    ]
+    changed = {
+        name: getattr(model.config.model, name) for name in ("rotary_base", "rotary_scaling")
+    }
+    assert changed == {"rotary_base": 1e6, "rotary_scaling": 2.0}
+    rows = random_batch(np.random.default_rng(0), 3, 32, vocab_size=16)
+    hidden = functional.encode(model.config.model, model.params, rows).hidden_BxLxD
+    assert hidden.shape == (3, 32, 40)
+    assert np.isfinite(hidden).all()
+
+
 def test_new_words_take_free_rows_first(source, tmp_path):
     (tmp_path / "new.txt").write_text("abba\nbab\n")
     model = grown(
@@ -147,7 +178,11 @@ def test_new_words_take_free_rows_first(source, tmp_path):
 
 @pytest.mark.parametrize("words,message", [
     ([], r"--to: found nothing, expected a folder for the new run"),
-    (["--to", "TMP/to"], r"bertjax grow: found nothing to do, expected --max-seq-length, --new-tokens or --word-vectors"),
+    (["--to", "TMP/to", "--hidden-size", "32", "--positions", "tile"], "--positions: found tile, expected --max-seq-length beside it"),
+    (["--to", "TMP/to", "--hidden-size", "-8"], "--hidden-size: found -8, expected a number above 0"),
+    (["--to", "TMP/to", "--hidden-size", "8"], "model.hidden_size: found 8, expected 16 or more"),
+    (["--to", "TMP/to", "--rotary-base", "160000"], "rotary base: found a model with model.positions learned"),
+    (["--to", "TMP/to"], r"bertjax grow: found nothing to do, expected --max-seq-length, --new-tokens, --word-vectors, or a size"),
     (["--to", "SOURCE", "--max-seq-length", "40"], r"source: found files there, expected a folder that is new or empty"),
     (["--to", "TMP/to", "--max-seq-length", "8"], r"length: found 8, expected more than 16"),
     (["--to", "TMP/to", "--max-seq-length", "40", "--positions", "stretch"], r"positions.*invalid choice|invalid choice.*positions"),

@@ -119,12 +119,30 @@ def test_the_number_of_parameters_is_the_published_one(name):
     assert count(model) - unused == PARAMETERS[name]
 
 
+# Counted in `transformers` 5.24, with the head for masked words. The defaults of its RoBERTa have a
+# second token type, which the published model lacks.
+OTHERS = [
+    ("nomic_bert", {"vocab_size": 30_528}, 137_354_304),
+    ("gte", {"vocab_size": 250_048}, 306_210_496),
+    ("roberta", {"vocab_size": 50_265, "type_vocab_size": 2}, 124_698_201),
+    ("albert", {"vocab_size": 30_000}, 11_813_810),
+]
+
+
+@pytest.mark.parametrize("name,fields,parameters", OTHERS)
+def test_families_without_a_preset_have_as_many_parameters_as_elsewhere(name, fields, parameters):
+    assert count(family(name, **fields)) == parameters
+
+
 @pytest.mark.parametrize("name", WARM_UP_AND_CONSTANT)
 def test_runs_with_a_constant_learning_rate_are_as_published(name):
     rate, decay, b2, eps, rows, warmup, tokens, length, masked = WARM_UP_AND_CONSTANT[name]
     config = load_config(name)
     optimizer = config.optimizer
-    assert (optimizer.peak_learning_rate, optimizer.weight_decay) == (rate, decay)
+    assert optimizer.peak_learning_rate == rate
+    # Their optimizer does not multiply the decay by the rate, except EuroBERT's.
+    of_step = optimizer.weight_decay * (1 if name == "eurobert/210m" else rate)
+    assert of_step == pytest.approx(decay)
     assert (optimizer.b1, optimizer.b2, optimizer.eps) == (0.9, b2, eps)
     assert (config.data.max_seq_length, config.data.mlm_probability) == (length, masked)
     assert config.train.batch_size == rows
@@ -228,12 +246,8 @@ def narrow(name) -> Config:
     )
 
 
-# One of each family; the others differ in sizes.
-@pytest.mark.parametrize(
-    "name", ["modernbert/large", "neobert", "deberta_v3/small", "eurobert/210m"]
-)
-def test_the_train_step_of_a_narrow_preset_is_traced(name):
-    config = narrow(name)
+def test_the_train_step_of_a_narrow_preset_is_traced():
+    config = narrow("modernbert/base")
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     objective = pretraining(config, abstract_vocabulary(config))
     state = steps.abstract_state(config, mesh, objective)

@@ -280,6 +280,29 @@ def test_heads_that_the_source_lacks_or_that_are_to_be_new_are_new(texts, tmp_pa
     assert (resolved.model.heads, resolved.new_heads) == ((), ())
 
 
+def test_a_pooler_that_the_masked_word_head_has_is_no_new_head(texts):
+    config = config_of(f"good:classification={texts}", init_from="somewhere")
+    prepared = finetune.prepare(config, TOKENIZER)
+    modern = {"pooler_act": "gelu", "pooler_norm": True}
+    for fields, restored, reinit, new in (
+        (modern, ("mlm",), False, ()),
+        (modern, ("mlm",), True, ("pooler",)),
+        (modern, (), False, ("pooler",)),
+        (modern | {"pooler_act": "relu"}, ("mlm",), False, ("pooler",)),
+        (modern | {"embedding_size": 8}, ("mlm",), False, ("pooler",)),
+        ({"pooler": "none"}, ("mlm",), True, ()),
+    ):
+        changed = config.replace(model=fields, finetune={"reinit_pooler": reinit})
+        assert finetune.resolve(changed, prepared, restored).new_heads == new, (fields, restored)
+    frozen = config.replace(optimizer={"freeze": "encoder"})
+    message = (
+        r"optimizer\.freeze: found encoder, expected another value for a model without a pooler"
+    )
+    with pytest.raises(UserError, match=message):
+        finetune.resolve(frozen, prepared, ("mlm",))
+    assert finetune.resolve(frozen.replace(model=modern), prepared, ("mlm",)).new_heads == ()
+
+
 def test_options_that_the_data_decide_or_the_task_would_not_heed_are_refused(texts):
     config = config_of(f"good:classification={texts}")
     prepared = finetune.prepare(config, TOKENIZER)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.config import MeshConfig
+from bertjax.config import FAMILIES, MeshConfig
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model import functional
 from bertjax.model.functional import DECODER_GROUPS
@@ -15,12 +15,18 @@ from bertjax.model.layout import ANYWHERE
 from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.linear_head import head_of
+from bertjax.tasks.multiple_choice.task import Choice
+from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks.registry import kind_of
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training import step as steps
 from tests.factory import random_batch
+from tests.families.tiny import tiny
 from tests.tasks.tiny import MODEL, TOKENIZER, config_of
 
 TEXT = SingleLabel("text", ("a", "b", "c"), class_weights=(1.0, 2.0, 0.5))
@@ -241,3 +247,101 @@ def test_one_program_serves_runs_that_differ_in_where_they_begin():
         steps.jit_train_step(config, mesh, BOTH).program
         is steps.jit_train_step(other, mesh, BOTH).program
     )
+
+
+def test_new_top_layers_are_all_that_is_new_in_an_encoder_of_another_composition():
+    model = tiny("gpt_bert", norm_scale=True, heads=("pooler",))
+    objective = TaskObjective(model, (TEXT,), reinit_layers=1)
+    new, old = (filled(functional.shapes(model), value) for value in (0.0, 1.0))
+    head = jax.eval_shape(lambda: TEXT.init_head(model, jax.random.key(0)))
+    encoder = objective.initial_params({**new, "tasks": {"text": head}}, old)["encoder"]
+    for leaf in jax.tree.leaves(encoder["layers"]):
+        np.testing.assert_array_equal(leaf[:3], 1)
+        np.testing.assert_array_equal(leaf[3:], 0)
+    # Two rows of the mix for each of the four layers.
+    np.testing.assert_array_equal(
+        encoder["mix"], np.repeat([1.0, 0.0], [6, 2])[:, None] * np.ones(9)
+    )
+    for name in ("final_norm", "relative", "relative_layer_norm"):
+        assert all((leaf == 1).all() for leaf in jax.tree.leaves(encoder[name])), name
+
+
+KINDS = {
+    "text": TEXT,
+    "classes": MultiLabel("classes", ("a", "b")),
+    "number": Regression("number"),
+    "tags": TAGS,
+    "spans": Spans("spans", True, 64, 32, 15, 5, 0.0),
+    "choice": Choice("choice", 2),
+}
+
+
+def labelled_batch(task, length=24):
+    """A batch of 4 items of any kind, with rows of up to `length` ids."""
+    rng, rows = np.random.default_rng(3), 8 if task.name == "choice" else 4
+    batch = random_batch(rng, rows, length, vocab_size=64)
+    batch = {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids")}
+    targets = {
+        "text": {"labels": rng.integers(0, 3, 4).astype(np.int32)},
+        "classes": {"labels": rng.integers(0, 2, (4, 2)).astype(np.int32)},
+        "number": {"labels": rng.random(4).astype(np.float32)},
+        "tags": {"labels": np.where(batch["input_mask"][:4] > 0, 1, -1).astype(np.int32)},
+        "spans": {"start_positions": np.full(4, 1, np.int32)}
+        | {"end_positions": np.full(4, 2, np.int32)},
+        "choice": {"labels": rng.integers(0, 2, 4).astype(np.int32)},
+    }[task.name]
+    if task.name == "choice":
+        batch = {name: values.reshape(4, 2, length) for name, values in batch.items()}
+    return {**batch, **targets, "item_weights": np.ones(4, np.float32)}
+
+
+def padded(batch, length):
+    """The batch with rows of `length` ids more, all of them padding."""
+    rows = {}
+    for name, values in batch.items():
+        more = [(0, 0)] * (values.ndim - 1) + [(0, length)]
+        if name in ("input_ids", "input_mask", "segment_ids"):
+            rows[name] = np.pad(values, more)
+        elif name == "labels" and values.ndim == 2 and values.shape[1] > 2:
+            rows[name] = np.pad(values, more, constant_values=-1)
+        else:
+            rows[name] = values
+    return rows
+
+
+# Every kind for one of them; for the others one on the sentence vector and one on each token.
+CASES = [
+    (name, kind)
+    for name in FAMILIES
+    for kind in KINDS
+    if name == "modernbert" or kind in ("text", "tags")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name,kind", CASES)
+def test_a_model_of_each_family_learns_each_kind_whatever_the_padding(name, kind):
+    task = KINDS[kind]
+    heads = ("pooler",) if "pooler" in kind_of(task).heads else ()
+    model = tiny(name, heads=heads, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    objective = TaskObjective(model, (task,))
+    params = jax.jit(lambda: objective.init(jax.random.key(0)))()
+
+    @jax.jit
+    def learn(params, batch):
+        def loss(params):
+            logits = task.logits(model, params, objective.prepare(batch), key=None, layout=ANYWHERE)
+            return task.sums(logits, batch)["loss"]
+
+        return jax.value_and_grad(loss)(params)
+
+    batch = labelled_batch(task)
+    loss, gradient = learn(params, batch)
+    longer, _ = learn(params, padded(batch, 8))
+    np.testing.assert_allclose(loss, longer, rtol=1e-5)
+    assert 0 < float(loss) < np.inf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        name = jax.tree_util.keystr(path)
+        assert np.isfinite(leaf).all(), name
+    changed = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient)
+    assert learn(changed, batch)[0] < loss

@@ -14,6 +14,7 @@ from bertjax.errors import UserError
 from bertjax.inference import embed as features
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, model_in_memory
+from tests.families.tiny import of_each_family, tiny
 
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -260,3 +261,17 @@ def test_letters_of_one_string_are_not_taken_for_texts(model):
         features.embed(model, "abc")
     with pytest.raises(UserError, match=r"texts\[1\]: found None, a NoneType, expected a text"):
         features.embed(model, ["cat", None])
+
+
+@of_each_family
+def test_a_text_longer_than_the_windows_has_its_own_vector_of_each_family(
+    name, tmp_path, tokenizer
+):
+    config = tiny(name)
+    params = jax.jit(lambda: functional.init(config, jax.random.key(1)))()
+    model = model_in_memory(tmp_path, config, params, tokenizer)
+    texts = [" ".join(WORDS[n % 8] for n in range(count)) for count in (3, 45, 20, 62)]
+    together = features.embed(model, texts, max_seq_length=64)
+    for text, vector in zip(texts, together, strict=True):
+        alone = plainly(config, params, tokenizer, text, "last", "mean", 64)
+        np.testing.assert_allclose(vector, alone, rtol=1e-4, atol=2e-5)

@@ -9,6 +9,7 @@ from bertjax.errors import UserError
 from bertjax.inference.fill_mask import fill_mask
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, model_in_memory
+from tests.families.tiny import of_each_family, tiny
 
 WORDS = ["the", "cat", "dog", "##s", "猫", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -48,3 +49,26 @@ def test_texts_without_a_mask_or_too_long_are_refused(model):
         fill_mask(model, "[MASK] " * 15)
     with pytest.raises(UserError, match="top_k: found 0"):
         fill_mask(model, "[MASK]", top_k=0)
+
+
+@pytest.mark.slow
+@of_each_family
+def test_masks_of_a_long_text_are_filled_as_in_a_padded_row_of_each_family(name, tmp_path):
+    config = tiny(name)
+    params = jax.jit(lambda: functional.init(config, jax.random.key(1)))()
+    model = model_in_memory(tmp_path, config, params, TOKENIZER)
+    text = "the [MASK] . " * 13
+    ids = [TOKENIZER.cls_id, *TOKENIZER.encode_with_masks(text), TOKENIZER.sep_id]
+    batch = {
+        "input_ids": np.array([ids + [0] * (64 - len(ids))], np.int32),
+        "input_mask": np.array([[1] * len(ids) + [0] * (64 - len(ids))], np.int32),
+    }
+    places = np.flatnonzero(np.array(ids) == TOKENIZER.mask_id)[None, :]
+    hidden = functional.encode(config, params, batch).hidden_BxLxD
+    logits = np.asarray(functional.mlm_logits(config, params, hidden, places))[0]
+    words = logits[:, len(VOCABULARY) - len(WORDS) : len(VOCABULARY)]
+    expected = np.asarray(jax.nn.softmax(words, axis=-1))
+    filled = fill_mask(model, text, top_k=1)
+    assert len(filled) == 13
+    for (best,), probabilities in zip(filled, expected, strict=True):
+        np.testing.assert_allclose(best.probability, probabilities.max(), rtol=1e-4)

@@ -12,6 +12,7 @@ from bertjax.inference import zero_shot as module
 from bertjax.inference.zero_shot import zero_shot
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, model_in_memory
+from tests.families.tiny import of_each_family, tiny
 from tests.interop.exported_programs import random_params
 
 WORDS = ["it", "is", "about", "a", "cat", "dog", "##s", "fish", "sees", ":", "."]
@@ -181,3 +182,19 @@ def test_letters_of_one_string_are_taken_for_neither_texts_nor_labels():
         zero_shot(model(), "a cat", ["cat", "dog"], template="{} [MASK]")
     with pytest.raises(UserError, match="labels: found one text, 'ab', expected a list of texts"):
         zero_shot(model(), ["a cat"], "ab", template="{} [MASK]")
+
+
+@pytest.mark.slow
+@of_each_family
+def test_scores_of_a_text_are_those_of_it_alone_of_each_family(name, tmp_path):
+    config = tiny(name)
+    params = jax.jit(lambda: functional.init(config, jax.random.key(1)))()
+    loaded = model_in_memory(tmp_path, config, params, TOKENIZER)
+    texts = [" ".join(WORDS[n % 11] for n in range(count)) for count in (2, 50, 17)]
+    options = {"template": SHORT, "max_seq_length": 64}
+    together = zero_shot(loaded, texts, LABELS, **options).scores
+    for text, scores in zip(texts, together, strict=True):
+        alone = zero_shot(loaded, [text], LABELS, **options).scores[0]
+        np.testing.assert_allclose(scores, alone, rtol=1e-4, atol=2e-5)
+    # Nor does it matter what stands beside it: the labels are told apart.
+    assert np.ptp(together, axis=1).min() > 1e-4

@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import re
 from pathlib import Path
 
 import jax
@@ -16,19 +15,44 @@ from tests.factory import SMALL_MODEL, random_batch
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
 
 
-def documented():
-    """Names, shapes in letters and logical axes, on which checkpoints depend."""
-    rows = re.findall(r"^\| `(.*)` \| (.*) \| (.*) \|$", DOCUMENT.read_text(), re.M)
-    return {
-        n: (shape.split(", "), tuple(None if a == "–" else a for a in axes.split(", ")))
-        for n, shape, axes in rows
-    }
+def documented(columns):
+    """Names, shapes in letters and logical axes of the table with so many columns.
+
+    Checkpoints depend on them.
+    """
+    table = {}
+    for line in DOCUMENT.read_text().splitlines():
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if len(cells) != columns - 1 or not name.startswith("`"):
+            continue
+        axes = tuple(None if a == "–" else a for a in cells[1].split(", "))
+        table[name.strip("`")] = (cells[0].split(", "), axes)
+    return table
 
 
 MODEL = dataclasses.replace(
     SMALL_MODEL, hidden_size=24, num_attention_heads=2, intermediate_size=40
 )
-SIZES = {"N": 2, "D": 24, "H": 2, "K": 12, "F": 40, "V": 64, "L": 16, "T": 2, "2": 2}
+
+
+def sizes_of(model):
+    return {
+        "N": 1 if model.share_layers else model.num_hidden_layers,
+        "D": model.hidden_size,
+        "E": model.embedding_width,
+        "H": model.num_attention_heads,
+        "G": model.key_value_heads,
+        "K": model.head_width,
+        "F": model.intermediate_size,
+        "V": model.vocab_size,
+        "L": model.max_position_embeddings,
+        "T": model.type_vocab_size,
+        "R": model.relative_positions,
+        "M": 2 * model.num_hidden_layers,
+        "M + 1": 2 * model.num_hidden_layers + 1,
+        "W": model.mlm_hidden_size or model.hidden_size,
+        "2": 2,
+    }
 
 
 def named(tree, is_leaf=None):
@@ -46,17 +70,55 @@ def batch():
     return random_batch(np.random.default_rng(0), 4)
 
 
-def test_parameters_have_the_documented_names_shapes_and_logical_axes(params):
-    shapes = {name: leaf.shape for name, leaf in named(params).items()}
-    assert shapes == {
-        name: tuple(SIZES[letter] for letter in shape) for name, (shape, _) in documented().items()
-    }
+def assert_documented(model, table):
+    """Assert that each parameter has the name, shape and logical axes of the table; return the names."""
+    sizes, shapes = sizes_of(model), named(functional.shapes(model))
     axes = named(
-        functional.logical_axes(MODEL), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec)
+        functional.logical_axes(model), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec)
     )
-    assert {name: tuple(spec) for name, spec in axes.items()} == {
-        name: a for name, (_, a) in documented().items()
+    for name, leaf in shapes.items():
+        letters, expected = table[name]
+        if model.num_key_value_heads:
+            expected = tuple(
+                None if letter == "G" else axis
+                for letter, axis in zip(letters, expected, strict=True)
+            )
+        assert leaf.shape == tuple(sizes[letter] for letter in letters), name
+        assert tuple(axes[name]) == expected, name
+    return set(shapes)
+
+
+def test_parameters_have_the_documented_names_shapes_and_logical_axes():
+    table = documented(columns=3)
+    assert assert_documented(MODEL, table) == set(table)
+
+
+def test_parameters_of_other_encoders_are_documented_too():
+    everything = {
+        "norm_place": "both",
+        "first_norm": False,
+        "norm_inside": True,
+        "final_norm": True,
+        "feed_forward": "gated",
+        "value_gate": True,
+        "layer_mix": True,
+        "pooler_norm": True,
+        "mlm_tied": False,
+        "embedding_size": 8,
+        "mlm_hidden_size": 10,
     }
+    relative = {"relative_positions": 8, "relative_projections": "own", "share_layers": True}
+    table, more = documented(columns=3), documented(columns=4)
+    names = set()
+    for changes in (
+        everything,
+        relative,
+        {"num_key_value_heads": 1, "embedding_size": 8, "mlm_tied": False, "biases": ()},
+        {"mlm_tied": False, "mlm_transform": False, "norm_scale": False},
+        {"positions": "rotary", "type_vocab_size": 0, "heads": ()},
+    ):
+        names |= assert_documented(dataclasses.replace(MODEL, **changes), table | more)
+    assert names == set(table | more)
 
 
 def test_initial_values_are_the_papers(params):

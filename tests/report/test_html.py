@@ -145,3 +145,12 @@ def test_a_full_disk_is_told_in_a_line_and_the_old_report_stays(tmp_path, known_
         write_report(run)
     assert (run / "report.html").read_text() == before
     assert not (run / "report.html.unfinished").exists()
+
+
+def test_a_page_names_the_parts_that_bert_does_not_have(tmp_path):
+    run = run_of(tmp_path, 1)
+    assert "64 · float32</p>" in write_report(run).read_text()
+    config = small_config().replace(model={"positions": "sinusoidal", "feed_forward": "gated"})
+    (run / "config.json").write_text(json.dumps(to_dict(config)))
+    page = write_report(run).read_text()
+    assert "float32<br>positions sinusoidal · feed_forward gated</p>" in page

@@ -5,9 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
+from bertjax.model.linear_head import init_linear
 from bertjax.tasks import linear_head as heads
-from tests.factory import SMALL_MODEL
+from tests.factory import SMALL_MODEL, random_batch
+
+INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 
 def test_dropout_is_off_without_a_key_and_keeps_the_mean_with_one():
@@ -19,3 +23,19 @@ def test_dropout_is_off_without_a_key_and_keeps_the_mean_with_one():
     assert np.unique(result).tolist() == pytest.approx([0, 4 / 3])
     assert (result == 0).mean() == pytest.approx(0.25, abs=0.03)
     assert not np.array_equal(result, heads.dropped(config, x, jax.random.key(1), ANYWHERE))
+
+
+def test_a_sentence_vector_that_is_a_mean_leaves_padding_out():
+    config = dataclasses.replace(
+        SMALL_MODEL, heads=("pooler",), pooling="mean", pooler="none", initializer_range=0.3
+    )
+    params = functional.init(config, jax.random.key(0))
+    head = init_linear(config, jax.random.key(1), 3)
+    batch = {name: random_batch(np.random.default_rng(0), 4)[name] for name in INPUTS}
+    logits = jax.jit(
+        lambda batch: heads.pooled_logits(config, params, head, batch, key=None, layout=ANYWHERE)
+    )(batch)
+    hidden = jax.jit(functional.encode, static_argnums=0)(config, params, batch).hidden_BxLxD
+    for row, length in enumerate(batch["input_mask"].sum(axis=1)):
+        expected = np.asarray(hidden)[row, :length].mean(axis=0) @ head["kernel"]
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)

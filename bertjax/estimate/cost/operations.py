@@ -136,7 +136,7 @@ def where_and_phase(op_name: str) -> Origin:
             break
     names = []
     for name in op_name.split("/"):
-        method = re.search(r"\(_Bert\.(\w+)\)", name)
+        method = re.search(r"\(Network\.(\w+)\)", name)
         if method:
             names.append(method.group(1))
             continue

@@ -8,9 +8,13 @@ from flax.traverse_util import flatten_dict
 from bertjax.config import ModelConfig
 from bertjax.errors import check, mismatch
 from bertjax.interop.checkpoints.drop_patterns import select
-from bertjax.interop.checkpoints.tensor_mapping import Tensors, has_prefix, parts_of
+from bertjax.interop.checkpoints.tensor_layout import parts_of
+from bertjax.interop.checkpoints.tensor_mapping import (
+    Tensors,
+    has_prefix,
+    shapes_in,
+)
 from bertjax.interop.checkpoints.tensor_names import Dialect
-from bertjax.model import functional
 
 
 def drop_tensors(
@@ -64,7 +68,7 @@ def _encoder_names(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> I
     """Yield the names of the encoder's parameters that `tensors` has."""
     prefixed = has_prefix(tensors, dialect)
     encoder = dataclasses.replace(config, heads=())
-    for path, leaf in flatten_dict(functional.shapes(encoder), sep="/").items():
+    for path, leaf in flatten_dict(shapes_in(encoder, tensors), sep="/").items():
         for part in parts_of(path, leaf.shape, dialect, prefixed):
             if part.name not in tensors.shapes:
                 break  # an untrusted configuration may claim any number of layers

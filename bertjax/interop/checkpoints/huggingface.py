@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from etils import epath
@@ -13,21 +14,26 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
-from bertjax.interop.checkpoints.model_config import (
-    check_mlm_activation,
-    huggingface_architecture,
-    huggingface_config,
-    read_huggingface_config,
+from bertjax.interop.checkpoints.families.family import Family
+from bertjax.interop.checkpoints.families.matching import (
+    class_of,
+    exported_heads,
+    matching_family,
 )
+from bertjax.interop.checkpoints.families.table import check_config, family_of, read_config
+from bertjax.interop.checkpoints.model_config import check_task_class, huggingface_config
 from bertjax.interop.checkpoints.safetensors_file import MAX_SHARD_BYTES, write_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import (
+    Tensors,
     export_tensors,
     heads_in,
     import_params,
+    is_tied,
+    names_found,
     resolve_copies,
     without_groups,
 )
-from bertjax.interop.checkpoints.tensor_names import torch_dialect
+from bertjax.interop.checkpoints.tensor_names import Dialect, flax_dialect, torch_dialect
 from bertjax.interop.checkpoints.weight_files import open_weights
 from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
@@ -35,11 +41,13 @@ from bertjax.tasks.task_head import TaskHead
 
 CONFIG = "config.json"
 
+log = logging.getLogger("bertjax")
+
 
 def load(
     folder: epath.PathLike, drop: Sequence[str] = (), *, config_name: str = CONFIG
 ) -> tuple[ModelConfig, dict[str, Any]]:
-    """Return configuration and parameters of a BERT, RoBERTa, ELECTRA or ALBERT of `transformers`.
+    """Return configuration and parameters of a model of `transformers`.
 
     Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
     in one file or in shards. Tensors that match an entry of `drop` are left out
@@ -50,23 +58,33 @@ def load(
     """
     path = place_of(folder)
     values, where = read_json(path / config_name), str(path / config_name)
-    architecture, config = read_huggingface_config(values, where)
+    family = family_of(values, where)
+    config = read_config(family, values, where)
     tensors, dialect_of = open_weights(path)
-    dialect = dialect_of(architecture)
+    dialect = _dialect_of_form(family, tensors, dialect_of)
     # Dropped first, since `drop` has the names that stand in the file.
     tensors = resolve_copies(drop_tensors(config, dialect, tensors, drop), dialect)
     # config.json only names a class; the weights show which heads the model has.
-    config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
-    check_mlm_activation(architecture, config, where)
-    # bertjax's masked-word head has no matrix of its own, only the word embeddings.
-    tied = values.get("tie_word_embeddings", True)
-    check(
-        tied is True or "mlm" not in config.heads,
-        where=f"{where}: tie_word_embeddings",
-        found=repr(tied),
-        expected="True, for its head",
-    )
+    config = dataclasses.replace(config, heads=heads_in(config, tensors, dialect))
+    if "mlm" in config.heads and not is_tied(tensors, dialect):
+        config = dataclasses.replace(config, mlm_tied=False)
+    check_config(family, values, where, config)
     return config, import_params(config, dialect, tensors)
+
+
+def _dialect_of_form(
+    family: Family, tensors: Tensors, dialect_of: Callable[[str, str, int], Dialect]
+) -> Dialect:
+    """Return the names of the family that most of the tensors have."""
+    check(
+        dialect_of is not flax_dialect or family.in_flax,
+        where=tensors.where,
+        found=f"weights of Flax for {family.name}",
+        expected="weights of PyTorch",
+    )
+    dialects = [dialect_of(family.name, "", form) for form in range(len(family.names))]
+    # Of several with as many, the first.
+    return max(dialects, key=lambda dialect: names_found(tensors, dialect))
 
 
 def save(
@@ -82,9 +100,9 @@ def save(
 
     With a `head`, at `params["task_head"]`, it is the fine-tuned model that
     `AutoModelForSequenceClassification`, `…TokenClassification`, `…QuestionAnswering` or
-    `…MultipleChoice` reads, and pretraining's heads are left out. The architecture is the one of
-    `transformers` that computes what `config` says; `UserError` where there is none, and where
-    `AutoTokenizer` would read other ids. Weights of
+    `…MultipleChoice` reads, and pretraining's heads are left out. The family is the first one that
+    computes what `config` says; `UserError` where there is none, and where `AutoTokenizer` would
+    read other ids. Weights of
     more than `max_shard_bytes` are cut into several files with an index. config.json is written
     last, so that a folder without one is unfinished.
     """
@@ -95,12 +113,13 @@ def save(
         found=max_shard_bytes,
         expected="a number above 0",
     )
+    family = matching_family(config, is_task=head is not None)
     if head is not None:
-        config, params = _keep_heads_for_task(config, params, head)
-    architecture = huggingface_architecture(config)
+        check_task_class(family, head)
+    config, params = _keep_heads(family, config, params, head)
     # Without a tokenizer the positions tell RoBERTa's padding id; that of the others is 0.
     pad_id = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
-    values = huggingface_config(architecture, config, pad_id, head)
+    values = huggingface_config(family.name, config, pad_id, head)
     # Sorted like the output of save_pretrained, so that two exports can be compared line by line.
     written = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
     if tokenizer is not None:
@@ -109,17 +128,33 @@ def save(
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     # `BertModel` and its like are the encoder alone, whose names have no prefix.
-    prefixed = not values["architectures"][0].endswith("Model")
-    dialect = torch_dialect(architecture, head.transformers_class if head else "")
+    prefixed = head is not None or bool(family.classes[class_of(family, config)])
+    dialect = torch_dialect(family.name, head.transformers_class if head else "")
     tensors = export_tensors(params, dialect, prefixed=prefixed)
     write_safetensors(path, tensors, max_shard_bytes)
     write_whole(path / CONFIG, written)
 
 
-def _keep_heads_for_task(
-    config: ModelConfig, params: Params, head: TaskHead
+def _keep_heads(
+    family: Family, config: ModelConfig, params: Params, head: TaskHead | None
 ) -> tuple[ModelConfig, Params]:
-    """Return the model with the heads that the class of `transformers` for the task has."""
-    heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
+    """Return the model with the heads that the exported class has."""
+    heads: tuple[Head, ...] = ()
+    if head is None:
+        heads = exported_heads(family, config, is_task=False)
+        for name in set(config.heads) - set(heads):
+            log.warning(
+                "model.heads: %s is left out, %s has it only in the classes for tasks",
+                name,
+                family.name,
+            )
+    elif not head.on_tokens:
+        heads = ("pooler",)
+    if not family.has_class:
+        log.warning(
+            "transformers has no class of %s: the names are those of its authors, whose code reads "
+            "the folder",
+            family.name,
+        )
     left_out = set(get_args(Head)) - set(heads)
     return dataclasses.replace(config, heads=heads), without_groups(params, left_out)

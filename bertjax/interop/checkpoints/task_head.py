@@ -6,8 +6,8 @@ import logging
 from etils import epath
 
 from bertjax.errors import check
+from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
-from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model.functional import TASKS
 from bertjax.tasks import registry
 from bertjax.tasks.task_head import TaskHead

@@ -4,9 +4,10 @@ A checkpoint is an untrusted file: every name and every shape is checked before 
 and a number is read.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -14,16 +15,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from bertjax.config import Head, ModelConfig
 from bertjax.errors import check, mismatch
 from bertjax.interop.checkpoints.drop_patterns import advice
+from bertjax.interop.checkpoints.families.family import SIGNS_OF_HEAD
+from bertjax.interop.checkpoints.tensor_layout import (
+    Part,
+    as_saved,
+    memory_for,
+    parts_of,
+    read_part,
+    write_part,
+)
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
-
-# One parameter of each head. If a checkpoint has this parameter, it has the head.
-_SIGN_OF_HEAD: dict[Head, str] = {
-    "pooler": "pooler/kernel",
-    "mlm": "mlm/bias",
-    "nsp": "nsp/kernel",
-}
-_LAYERS = "encoder/layers/"  # beginning of the paths of parameters that are stacked over layers
 
 
 class Tensors(NamedTuple):
@@ -45,15 +47,6 @@ class Tensors(NamedTuple):
         return self.file_names.get(name, name)
 
 
-class Part(NamedTuple):
-    """One tensor of the other format; a parameter stacked over layers consists of several."""
-
-    name: str
-    layer: int | None
-    """Index on the parameter's first axis; None where the parameter is this one tensor."""
-    shape: tuple[int, ...]
-
-
 def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
     """Return whether the encoder's names begin with `dialect.prefix`.
 
@@ -62,16 +55,17 @@ def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
     return any(name.startswith(dialect.prefix) for name in tensors.shapes)
 
 
-def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
+def heads_in(config: ModelConfig, tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
     """Return the heads that the checkpoint has, for `ModelConfig.heads`.
 
     Raises `UserError` for the head for sentence pairs without the pooler, whose output it reads.
     """
     prefixed = has_prefix(tensors, dialect)
     names: dict[Head, str] = {}
-    for head, path in _SIGN_OF_HEAD.items():
+    for head in get_args(Head):
+        path = _sign_of_head(head, config)
         if dialect.has(path):
-            names[head] = _as_saved(dialect.name(path), dialect, prefixed)
+            names[head] = as_saved(dialect.name(path), dialect, prefixed)
     heads = tuple(head for head, name in names.items() if name in tensors.shapes)
     if "nsp" in heads and "pooler" not in heads:
         raise mismatch(
@@ -80,6 +74,48 @@ def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
             expected=f"one, for the head of {names['nsp']}",
         )
     return heads
+
+
+def _sign_of_head(head: Head, config: ModelConfig) -> str:
+    """Return a parameter of the head. If a checkpoint has this parameter, it has the head."""
+    paths = SIGNS_OF_HEAD[head]
+    if head == "mlm" and "mlm" not in config.biases:
+        return paths[2] if config.mlm_tied else paths[1]
+    return paths[0]
+
+
+def names_found(tensors: Tensors, dialect: Dialect) -> int:
+    """Return how many names of the first layer and of the other modules the tensors have."""
+    prefixed = has_prefix(tensors, dialect)
+    names = [*dialect.names.tensors, *(f"{path}/kernel" for path in dialect.names.modules)]
+    found = {as_saved(dialect.name(name), dialect, prefixed).format(0) for name in names}
+    return len(found & tensors.shapes.keys())
+
+
+def is_tied(tensors: Tensors, dialect: Dialect) -> bool:
+    """Return whether the head for masked words has the word embeddings, as far as tensors tell."""
+    prefixed = has_prefix(tensors, dialect)
+    decoder = dialect.names.tensors.get("mlm/decoder", "")
+    path = dialect.names.copies.get(decoder)
+    name = as_saved(decoder, dialect, prefixed)
+    if path is None or name not in tensors.shapes:
+        return True
+    original = as_saved(dialect.name(path), dialect, prefixed)
+    # What is missing or of another shape is named by `import_params`.
+    if tensors.shapes.get(original) != tensors.shapes[name]:
+        return True
+    return np.array_equal(tensors.read(name), tensors.read(original))
+
+
+def shapes_in(config: ModelConfig, tensors: Tensors) -> Any:
+    """Return `functional.shapes` of the model; of an impossible one, those of fewer layers.
+
+    An untrusted configuration may claim any number of layers, and each of them has a tensor.
+    """
+    layers = min(config.num_hidden_layers, len(tensors.shapes) + 1)
+    if config.share_layers:
+        layers = 1  # whose parameters all layers have
+    return functional.shapes(dataclasses.replace(config, num_hidden_layers=layers))
 
 
 def without_groups(params: functional.Params, groups: Collection[str]) -> dict[str, Any]:
@@ -94,8 +130,8 @@ def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
     """
     prefixed = has_prefix(tensors, dialect)
     copy_of: dict[str, str] = {}
-    for copy, path in dialect.copies.items():
-        original = _as_saved(dialect.name(path), dialect, prefixed)
+    for copy, path in dialect.names.copies.items():
+        original = as_saved(dialect.name(path), dialect, prefixed)
         if original not in tensors.shapes and copy in tensors.shapes:
             copy_of[original] = copy
     shapes = dict(tensors.shapes)
@@ -117,20 +153,23 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     name and shape has been found right.
     """
     prefixed = has_prefix(tensors, dialect)
-    leaves = flatten_dict(functional.shapes(config), sep="/")
-    expected: set[str] = set()
+    leaves = flatten_dict(shapes_in(config, tensors), sep="/")
+    parts: dict[str, list[tuple[str, Part]]] = {}
     for path, leaf in leaves.items():
         for part in parts_of(path, leaf.shape, dialect, prefixed):
             _check_shape(tensors, part, dialect)
-            expected.add(part.name)
+            parts.setdefault(part.name, []).append((path, part))
     copies: dict[str, str] = {}
-    for name, path in dialect.copies.items():
-        if path in leaves:
-            copies[_as_saved(name, dialect, prefixed)] = path
-    _check_no_others(tensors, dialect, expected | copies.keys())
-    params: dict[str, np.ndarray] = {}
-    for path, leaf in leaves.items():
-        params[path] = _read_param(tensors, path, leaf.shape, dialect, prefixed)
+    for name, path in dialect.names.copies.items():
+        if path in leaves and as_saved(name, dialect, prefixed) not in parts:
+            copies[as_saved(name, dialect, prefixed)] = path
+    _check_no_others(tensors, dialect, parts.keys() | copies.keys())
+    params = {path: memory_for(path, leaf.shape, dialect) for path, leaf in leaves.items()}
+    # By the tensor, so that one which has several parameters is read once.
+    for name, those in parts.items():
+        array = _finite(tensors, name)
+        for path, part in those:
+            read_part(params[path], part, array, is_transposed=dialect.is_transposed(path))
     # If a copy has other numbers, the decoder is not tied, and the head would give other results.
     for name, path in copies.items():
         if name in tensors.shapes:
@@ -151,41 +190,20 @@ def export_tensors(
     `prefixed` is False for an encoder saved alone, whose names lack `dialect.prefix`. One tensor is
     converted at a time, so that a large model is not in memory twice.
     """
-    for path, leaf in flatten_dict(params, sep="/").items():
-        stacked = np.asarray(leaf, np.float32)
-        for part in parts_of(path, stacked.shape, dialect, prefixed):
-            array = stacked if part.layer is None else stacked[part.layer]
-            if dialect.is_transposed(path):
-                # Heads and widths are joined before the transpose: `part.shape` is [out, in].
-                array = array.reshape(part.shape[::-1]).T
-            else:
-                array = array.reshape(part.shape)
-            yield part.name, np.ascontiguousarray(array)
-
-
-def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[Part]:
-    """Yield the other format's tensors that hold the parameter at `path`."""
-    name = _as_saved(dialect.name(path), dialect, prefixed)
-    if path.startswith(_LAYERS):
-        for i in range(shape[0]):
-            yield Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
-    else:
-        yield Part(name, None, _foreign_shape(path, shape, dialect))
-
-
-def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple[int, ...]:
-    """Return the shape of one layer's parameter in the other format.
-
-    bertjax keeps attention heads and their width as two axes, the other formats as one. Kernels are
-    [in, out] here, and [out, in] where the dialect has them transposed.
-    """
-    if path.endswith("/kernel"):
-        # Only the attention's output reads the heads; its input is the first two axes.
-        inputs = 2 if path.endswith("attention/output/kernel") else 1
-        shape = (int(np.prod(shape[:inputs])), int(np.prod(shape[inputs:])))
-    elif path.endswith("/bias"):
-        shape = (int(np.prod(shape)),)
-    return shape[::-1] if dialect.is_transposed(path) else shape
+    leaves = flatten_dict(params, sep="/")
+    parts: dict[str, list[tuple[str, Part]]] = {}
+    for path, leaf in leaves.items():
+        for part in parts_of(path, leaf.shape, dialect, prefixed):
+            parts.setdefault(part.name, []).append((path, part))
+    for name, those in parts.items():
+        array = np.empty(those[0][1].shape, np.float32)
+        for path, part in those:
+            write_part(array, part, leaves[path], is_transposed=dialect.is_transposed(path))
+        yield name, array
+    if dialect.names.has_copies:
+        for name, path in dialect.names.copies.items():
+            if name not in parts:
+                yield as_saved(name, dialect, prefixed), np.asarray(leaves[path], np.float32)
 
 
 def _check_shape(tensors: Tensors, part: Part, dialect: Dialect) -> None:
@@ -217,11 +235,11 @@ def _similar_name(tensors: Tensors, name: str, dialect: Dialect) -> str:
     return ""
 
 
-def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> None:
+def _check_no_others(tensors: Tensors, dialect: Dialect, expected: Set[str]) -> None:
     """Raise `UserError` for tensors that are not used here: where they are, outputs are others."""
     others: list[str] = []
     for name in tensors.shapes:
-        if not (name in expected or name in tensors.not_of_model or dialect.ignored(name)):
+        if not (name in expected or name in tensors.not_of_model or dialect.ignores(name)):
             others.append(name)
     if not others:
         return
@@ -235,27 +253,13 @@ def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> 
     )
 
 
-def _read_param(
-    tensors: Tensors, path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool
-) -> np.ndarray:
-    param = np.empty(shape, np.float32)
-    for part in parts_of(path, shape, dialect, prefixed):
-        array = tensors.read(part.name)
-        check(
-            # NaN would show only in the model's outputs, where nothing names the tensor.
-            np.isfinite(array).all(),
-            where=f"{tensors.where}: {part.name}",
-            found="numbers that are not finite",
-            expected="finite ones",
-        )
-        if dialect.is_transposed(path):
-            array = array.T
-        # Into one array of all layers, so that no layer is in memory twice but this one.
-        target = param if part.layer is None else param[part.layer]
-        target[...] = array.reshape(target.shape)
-    return param
-
-
-def _as_saved(name: str, dialect: Dialect, prefixed: bool) -> str:
-    """Return the name as it is where the encoder was saved with its prefix, or alone."""
-    return name if prefixed else name.removeprefix(dialect.prefix)
+def _finite(tensors: Tensors, name: str) -> np.ndarray:
+    array = tensors.read(name)
+    check(
+        # NaN would show only in the model's outputs, where nothing names the tensor.
+        np.isfinite(array).all(),
+        where=f"{tensors.where}: {name}",
+        found="numbers that are not finite",
+        expected="finite ones",
+    )
+    return array

@@ -20,12 +20,10 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors, mismatch, needs_extra, one_line
 from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
-from bertjax.interop.checkpoints.model_config import (
-    ONLY_VALUES,
-    SAME_NAME_FIELDS,
-    huggingface_architecture,
-    read_huggingface_config,
-)
+from bertjax.interop.checkpoints.families.bert import BERT, SAME_NAME_FIELDS
+from bertjax.interop.checkpoints.families.matching import matching_family
+from bertjax.interop.checkpoints.families.rules import Only
+from bertjax.interop.checkpoints.families.table import read_config
 from bertjax.interop.checkpoints.opened_files import (
     as_float32,
     check_float,
@@ -81,7 +79,7 @@ def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     dialect = tensorflow_dialect()
     tensors, state = _open(prefix)
     tensors = drop_tensors(config, dialect, tensors, drop)
-    config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
+    config = dataclasses.replace(config, heads=heads_in(config, tensors, dialect))
     params = import_params(config, dialect, tensors)
     _log_left_out(prefix, state)
     return config, params
@@ -97,11 +95,11 @@ def _read_config(path: epath.Path) -> ModelConfig:
         found=repr(width),
         expected="that of hidden_size: of TensorFlow's checkpoints only BERT's are read",
     )
-    fields = {name: values[name] for name in (*FIELDS, *ONLY_VALUES) if name in values}
+    refused = [rule.name for rule in BERT.rules if isinstance(rule, Only)]
+    fields = {name: values[name] for name in (*FIELDS, *refused) if name in values}
     fields["hidden_act"] = values.get(ACTIVATION, values.get("hidden_act"))
     fields["layer_norm_eps"] = LAYER_NORM_EPS
-    _, config = read_huggingface_config(fields, str(path))
-    return config
+    return read_config(BERT, fields, str(path))
 
 
 def _log_left_out(prefix: epath.Path, state: Mapping[str, str]) -> None:
@@ -136,11 +134,11 @@ def save(
     compute.
     """
     path = place_of(folder)
-    architecture = huggingface_architecture(config)
+    family = matching_family(config)
     check(
-        architecture == "bert",
+        family is BERT,
         where="model",
-        found=f"what makes it {architecture}",
+        found=f"what makes it {family.name}",
         expected="plain BERT, for the original's checkpoints",
     )
     check(

@@ -25,12 +25,12 @@ class WeightFormat(NamedTuple):
 
     open: Callable[[epath.Path], Tensors]
     """Open a file; `UserError` naming it where it is damaged."""
-    dialect: Callable[[str], Dialect]
-    """Return the names that its tensors have in an architecture."""
+    dialect: Callable[[str, str, int], Dialect]
+    """Return the names that its tensors have in a family, with a class for a task and a form."""
 
 
-def open_weights(folder: epath.Path) -> tuple[Tensors, Callable[[str], Dialect]]:
-    """Return the weights of a folder, and the function from architecture to their names.
+def open_weights(folder: epath.Path) -> tuple[Tensors, Callable[[str, str, int], Dialect]]:
+    """Return the weights of a folder, and the function from a family to their names.
 
     `model.safetensors` is read before `pytorch_model.bin` and that before `flax_model.msgpack`,
     and one file before shards, as `transformers` does. Raises `UserError` where there is none, or a

@@ -1,7 +1,7 @@
-"""Growth of a run's model: longer inputs, more words, or word vectors from a file."""
+"""Growth of a run's model: larger sizes, longer inputs, more words, or given word vectors."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from etils import epath
@@ -9,8 +9,15 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.given_files import place_of
-from bertjax.interop.extend import extend, new_words
-from bertjax.interop.extend.extend import EmbeddingMethod, PositionMethod
+from bertjax.interop.extend import new_words, vocabulary
+from bertjax.interop.extend.positions import (
+    PositionMethod,
+    change_rotary_bases,
+    extend_positions,
+    method_for,
+)
+from bertjax.interop.extend.sizes import Sizes, extend_sizes
+from bertjax.interop.extend.vocabulary import EmbeddingMethod
 from bertjax.interop.extend.word_vector_files import VectorFormat
 from bertjax.interop.extend.word_vectors import read_word_vectors
 from bertjax.model.functional import Params
@@ -21,6 +28,13 @@ from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import TOKENIZER, load_model, saved_checkpoint, write_model
 
+# What the line of a change says of each method of new positions.
+HOW = {
+    "tile": "tiled",
+    "interpolate": "interpolated",
+    "keep": "by the same formula",
+    "scale": "scaled",
+}
 CHANGES = "grown"  # field of the checkpoint's `meta` with a line of text for each change
 
 
@@ -28,10 +42,16 @@ CHANGES = "grown"  # field of the checkpoint's `meta` with a line of text for ea
 class GrowOptions:
     """Changes to a model; with the default options nothing changes."""
 
+    sizes: Sizes = field(default_factory=Sizes)
+    """Sizes that grow."""
     max_seq_length: int = 0
     """Number of ids in the longest input from now on; 0: as before."""
-    positions: PositionMethod = "tile"
-    """Vectors of the new positions: the learned ones repeated (tile) or stretched (interpolate)."""
+    positions: PositionMethod = "auto"
+    """How positions are made for it: see `extend_positions`."""
+    rotary_base: float = 0.0
+    """Base of the rotary angles in global layers from now on; 0: as before."""
+    rotary_base_local: float = 0.0
+    """The same in layers with local attention."""
     new_tokens: str = ""
     """A file of new vocabulary entries, one whole word per line."""
     new_rows: EmbeddingMethod = "pieces"
@@ -71,10 +91,10 @@ def grow_model(
 ) -> Grown:
     """Make the new run `run_dir` from a run's or a checkpoint's model, changed as `options` say.
 
-    Positions change first, then the vocabulary, then word vectors. The new run keeps the tokenizer.
-    The old run needs one only if words or vectors are asked for. Raises `UserError` for an option
-    that does not suit the model, for a file that cannot be read, and if `run_dir` has other files
-    than this call would write; in these cases nothing is written.
+    Sizes change first, then positions, then the vocabulary, then word vectors. The new run keeps
+    the tokenizer. The old run needs one only if words or vectors are asked for. Raises `UserError`
+    for an option that does not suit the model, for a file that cannot be read, and if `run_dir` has
+    other files than this call would write; in these cases nothing is written.
     """
     run_dir = place_of(run_dir)
     _, found = checkpoint.find_checkpoint(path)
@@ -109,8 +129,12 @@ def _write_grown(
     tokenizer = source.tokenizer if folder.exists() or needs_tokenizer else None
     model = _Model(source.config, source.params, tokenizer)
     changes: list[str] = []
+    if options.sizes != Sizes():
+        model = _with_sizes(model, options, changes)
     if options.max_seq_length:
         model = _with_positions(model, options, changes)
+    if options.rotary_base or options.rotary_base_local:
+        model = _with_rotary_bases(model, options, changes)
     if options.new_tokens:
         model = _with_words(model, folder, options, changes)
     # After the vocabulary, because the file may have vectors of the new words too.
@@ -120,14 +144,34 @@ def _write_grown(
     write_model(part, model.config, model.params, model.tokenizer, facts)
 
 
+def _with_sizes(model: _Model, options: GrowOptions, changes: list[str]) -> _Model:
+    before = model.config.model
+    after, params = extend_sizes(before, model.params, options.sizes)
+    for name in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"):
+        old, new = getattr(before, name), getattr(after, name)
+        if new != old:
+            changes.append(f"{name}: {old:,} before, {new:,} now")
+    return model._replace(config=dataclasses.replace(model.config, model=after), params=params)
+
+
 def _with_positions(model: _Model, options: GrowOptions, changes: list[str]) -> _Model:
     before = model.config.model
-    after, params = extend.extend_positions(
+    after, params = extend_positions(
         before, model.params, options.max_seq_length, options.positions
     )
-    how = {"tile": "tiled", "interpolate": "interpolated"}[options.positions]
+    how = HOW[method_for(before, options.positions)]
     changes.append(f"positions: {before.max_length:,} before, {after.max_length:,} now, {how}")
     return model._replace(config=dataclasses.replace(model.config, model=after), params=params)
+
+
+def _with_rotary_bases(model: _Model, options: GrowOptions, changes: list[str]) -> _Model:
+    before = model.config.model
+    after = change_rotary_bases(before, options.rotary_base, options.rotary_base_local)
+    for name in ("rotary_base", "rotary_base_local"):
+        old, new = getattr(before, name), getattr(after, name)
+        if new != old:
+            changes.append(f"{name}: {old:,} before, {new:,} now")
+    return model._replace(config=dataclasses.replace(model.config, model=after))
 
 
 def _with_words(
@@ -139,7 +183,7 @@ def _with_words(
     extended = new_words.extend_tokenizer(folder, words, options.new_tokens)
     # The old tokenizer gives the pieces, because the new one encodes each word as one id.
     pieces = new_words.encode_words(tokenizer, words)
-    after, params = extend.extend_vocabulary(
+    after, params = vocabulary.extend_vocabulary(
         before,
         model.params,
         tokenizer,
@@ -170,7 +214,7 @@ def _with_vectors(
         lowercase=tokenizer.lowercase,
         progress=progress,
     )
-    config, params, count = extend.init_word_vectors(
+    config, params, count = vocabulary.init_word_vectors(
         model.config.model, model.params, words, vectors
     )
     changes.append(

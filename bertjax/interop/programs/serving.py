@@ -14,8 +14,8 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
 from bertjax.given_files import place_of
+from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
-from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
 from bertjax.tasks.task_head import TaskHead
@@ -132,7 +132,7 @@ def serving_function(model: ServedModel) -> ServingFunction:
         hidden = functional.encode(config, params, batch).hidden_BxLxD
         computed = {"hidden": hidden}
         if needs_pooler(names, head):
-            computed["pooled"] = functional.pool(config, params, hidden)
+            computed["pooled"] = functional.pool(config, params, hidden, input_mask=input_mask)
         if "mlm_logits" in names:
             computed["mlm_logits"] = functional.mlm_logits(config, params, hidden)
         if "nsp_logits" in names:

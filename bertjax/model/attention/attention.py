@@ -130,7 +130,8 @@ def _local_attention(
             platform=layout.platform,
         )
     # In blocks, each query has 3 x window / 2 scores. In shorter rows the whole matrix has fewer.
-    if _is_symbolic(length) or length <= 3 * window // 2:
+    # Exported programs have one form for rows of any length: blocks, for the sake of the long ones.
+    if not _is_symbolic(length) and length <= 3 * window // 2:
         return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
     return long_attention.local_attention(config, q, k, v, *segments, key=key, layout=layout)
 

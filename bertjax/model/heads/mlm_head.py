@@ -30,9 +30,10 @@ class MlmHead(nn.Module):
         if c.mlm_transform:
             width = c.embedding_width
             has_bias = "mlm_transform" in c.biases
-            self.transform = Linear(
-                c, (c.hidden_size,), (width,), ("embed", None), use_bias=has_bias
-            )
+            axes, inner = ("embed", None), c.mlm_hidden_size or c.hidden_size
+            if c.mlm_hidden_size:
+                self.first = Linear(c, (c.hidden_size,), (inner,), axes, use_bias=has_bias)
+            self.transform = Linear(c, (inner,), (width,), axes, use_bias=has_bias)
             if c.mlm_norm:
                 self.layer_norm = Norm(c)
         if not c.mlm_tied:
@@ -89,5 +90,7 @@ class MlmHead(nn.Module):
         if not c.mlm_transform:
             return hidden
         # Without dropout, as the original (run_pretraining.py, get_masked_lm_output).
+        if c.mlm_hidden_size:
+            hidden = ACTIVATIONS[c.mlm_activation](self.first(hidden))
         active = ACTIVATIONS[c.mlm_activation](self.transform(hidden))
         return self.layer_norm(active) if c.mlm_norm else active

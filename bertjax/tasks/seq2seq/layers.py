@@ -16,6 +16,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
+from bertjax.config.layers import Place
 from bertjax.model.attention.attention import KEYS, QUERIES
 from bertjax.model.layer import Mlp
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
@@ -162,14 +163,15 @@ class DecoderLayer(nn.Module):
     ) -> Array:
         """Return the output of the layer; `attended` is that of self-attention."""
 
-        def add_and_norm(norm: ResidualNorm, x: Array, sublayer: Array) -> Array:
-            key = None if deterministic else self.make_rng("dropout")
+        def add_and_norm(norm: ResidualNorm, x: Array, sublayer: Array, place: Place) -> Array:
+            has_dropout = place in self.config.dropout_places and not deterministic
+            key = self.make_rng("dropout") if has_dropout else None
             return self.layout(norm(x, sublayer, key), *HIDDEN)
 
-        x_BxTxD = add_and_norm(self.attention_layer_norm, x_BxTxD, attended)
+        x_BxTxD = add_and_norm(self.attention_layer_norm, x_BxTxD, attended, "attention")
         crossed = self.cross_attention(x_BxTxD, source, seen_Bx1xL, deterministic=deterministic)
-        x_BxTxD = add_and_norm(self.cross_attention_layer_norm, x_BxTxD, crossed)
-        return add_and_norm(self.mlp_layer_norm, x_BxTxD, self.mlp(x_BxTxD))
+        x_BxTxD = add_and_norm(self.cross_attention_layer_norm, x_BxTxD, crossed, "attention")
+        return add_and_norm(self.mlp_layer_norm, x_BxTxD, self.mlp(x_BxTxD), "mlp")
 
 
 def _put(cache_BxRxTxHxK: Array, new_BxRxHxK: Array, position: Array) -> Array:

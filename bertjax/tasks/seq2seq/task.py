@@ -18,6 +18,7 @@ from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq import decode, decoder
+from bertjax.tasks.seq2seq.composition import check_composition
 from bertjax.tasks.seq2seq.rows import EncodedPairs, encode_pairs, targets_of
 from bertjax.tasks.seq2seq.text_metrics import (
     DEFAULT_TOKENIZER,
@@ -110,8 +111,10 @@ class Seq2Seq:
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """Return the parameters of a new decoder; `initial_params` replaces them by a checkpoint's.
 
-        Raises `UserError` if T is larger than the model's number of positions.
+        Raises `UserError` if T is larger than the model's number of positions, and for a model
+        whose layers are no decoder's.
         """
+        check_composition(config)
         length, longest = self.search.max_target_length, config.max_length
         check(
             length <= longest,

@@ -16,15 +16,20 @@ FROZEN_GROUPS = {
     "encoder": ("embeddings", "encoder", "pooler"),
 }
 """The groups of parameters that each value of `optimizer.freeze` keeps as they are."""
+PER_LAYER = ("layers", "mix")
+"""The parameters of the encoder that have a first axis of layers, or of their sublayers."""
+POSITIONS = ("relative", "relative_layer_norm")
+"""The vectors of relative positions, which all layers read as they read the embeddings."""
 
 
 def step_scales(config: OptimizerConfig, params: Params) -> Params:
     """Return the factor of each parameter's steps: a float, or `[N, 1, ...]` for stacked layers.
 
     A frozen parameter has the factor 0. With `layer_decay` d, layer n of 1..N has d**(N - n), the
-    embeddings have d**N, and all groups above the layers have 1 (arXiv 2006.05987, section 5).
+    embeddings have d**N, those of relative positions too, and all that is above the layers has 1
+    (arXiv 2006.05987, section 5).
     """
-    num_layers = jax.tree.leaves(params["encoder"])[0].shape[0]
+    num_layers = jax.tree.leaves(params["encoder"]["layers"])[0].shape[0]
     layer_scales = config.layer_decay ** np.arange(num_layers - 1, -1, -1.0)
     layer_scales[: config.freeze_layers] = 0
     frozen = FROZEN_GROUPS[config.freeze]
@@ -36,9 +41,12 @@ def step_scales(config: OptimizerConfig, params: Params) -> Params:
         group = path[0].key
         if group in frozen:
             return 0.0
-        if group == "encoder":
-            per_layer = (-1, *(1,) * (len(leaf.shape) - 1))
-            return layer_scales.astype(np.float32).reshape(per_layer)
+        if group == "encoder" and path[1].key in PER_LAYER:
+            # Layers that share their parameters have one, and `mix` two rows for each layer.
+            per_layer = np.repeat(layer_scales, leaf.shape[0] // num_layers)
+            return per_layer.astype(np.float32).reshape(-1, *(1,) * (len(leaf.shape) - 1))
+        if group == "encoder" and path[1].key in POSITIONS:
+            return 0.0 if "embeddings" in frozen else config.layer_decay**num_layers
         if group == "embeddings":
             return config.layer_decay**num_layers
         return 1.0

@@ -3,27 +3,27 @@ import pytest
 from bertjax.estimate.cost.operations import collectives_of, most_expensive, where_and_phase
 
 NAMES = {
-    "jit(<lambda>)/jvp(_Bert.encode)/encoder/while/body/closed_call/layers/mlp/up/dot_general": (
+    "jit(<lambda>)/jvp(Network.encode)/encoder/while/body/closed_call/layers/mlp/up/dot_general": (
         "encoder/layers/mlp/up dot_general",
         "forward",
     ),
-    "jit(<lambda>)/transpose(jvp(_Bert.encode))/encoder/while/body/closed_call/checkpoint/layers/mlp/down/dot_general": (
+    "jit(<lambda>)/transpose(jvp(Network.encode))/encoder/while/body/closed_call/checkpoint/layers/mlp/down/dot_general": (
         "encoder/layers/mlp/down dot_general",
         "backward",
     ),
-    "jit(<lambda>)/transpose(jvp(_Bert.encode))/encoder/while/body/checkpoint/rematted_computation/layers/add": (
+    "jit(<lambda>)/transpose(jvp(Network.encode))/encoder/while/body/checkpoint/rematted_computation/layers/add": (
         "encoder/layers add",
         "again",
     ),
-    "jit(<lambda>)/jvp(_Bert.encode)/embeddings/word/jit(_take)/gather": (
+    "jit(<lambda>)/jvp(Network.encode)/embeddings/word/jit(_take)/gather": (
         "embeddings/word gather",
         "forward",
     ),
-    "jit(<lambda>)/transpose(jvp(_Bert.mlm_cross_entropy))/mlm/transform/reduce_sum": (
+    "jit(<lambda>)/transpose(jvp(Network.mlm_cross_entropy))/mlm/transform/reduce_sum": (
         "mlm/transform reduce_sum",
         "backward",
     ),
-    "jit(<lambda>)/jvp(_Bert.pool)/pooler/dot_general": ("pool/pooler dot_general", "forward"),
+    "jit(<lambda>)/jvp(Network.pool)/pooler/dot_general": ("pool/pooler dot_general", "forward"),
     "jit(<lambda>)/mul": ("mul", "update"),
     "": ("", ""),
 }

@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from bertjax.config.families import FAMILIES
 from bertjax.errors import UserError
 from bertjax.interop.programs.saved_model import export_saved_model
 from tests.interop.exported_programs import (
+    COMPOSED,
     MODELS,
     SHAPES,
     all_outputs,
+    assert_computed,
     assert_same,
     expected,
     files_of_at_most,
@@ -16,6 +19,7 @@ from tests.interop.exported_programs import (
     random_params,
     serve_saved_model,
     served,
+    small_family,
 )
 
 tf = pytest.importorskip("tensorflow")
@@ -40,6 +44,18 @@ def test_tensorflow_computes_the_same_for_any_batch_and_length(program):
     for seed, shape in enumerate(SHAPES):
         inputs = random_inputs(config, *shape, seed)
         assert_same(serve_saved_model(loaded, inputs), expected(config, params, inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*COMPOSED, *FAMILIES])
+def test_compositions_and_families_compute_the_same_for_any_length(tmp_path, name):
+    config = COMPOSED[name] if name in COMPOSED else small_family(name)
+    params = random_params(config)
+    export_saved_model(served(config, params), tmp_path)
+    loaded = tf.saved_model.load(str(tmp_path))
+    for seed, shape in enumerate([(3, 5), (4, 14)]):
+        inputs = random_inputs(config, *shape, seed)
+        assert_computed(serve_saved_model(loaded, inputs), config, params, inputs)
 
 
 def test_rows_longer_than_the_positions_are_refused(program):

@@ -1,8 +1,13 @@
+import dataclasses
+from typing import get_args
+
 import flax
 import jax
+import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from bertjax.config import ModelConfig
 from bertjax.errors import UserError
 from bertjax.interop.programs.serving import (
     choose_outputs,
@@ -11,6 +16,7 @@ from bertjax.interop.programs.serving import (
     serving_function,
 )
 from tests.interop.exported_programs import (
+    COMPOSED,
     MODELS,
     assert_same,
     expected,
@@ -18,6 +24,56 @@ from tests.interop.exported_programs import (
     random_params,
     served,
 )
+
+FIELDS = {field.name: field for field in dataclasses.fields(ModelConfig)}
+ACTIVATIONS = ("hidden_act", "mlm_act", "pooler_act")
+# Fields that change how a model is trained or how fast it is, and not what it computes.
+OF_TRAINING = {
+    "dropout_bits",
+    "dropout_places",
+    "dtype",
+    "initializer",
+    "kernels",
+    "remat",
+    "scaled_init",
+}
+
+
+def values_of(field):
+    """The values that the type of a field lists; none for numbers."""
+    if field.type is bool:
+        return {True, False}
+    parts = get_args(field.type)
+    # The activations are a type inside another one, or the type of a tuple's elements.
+    inner = {value for part in parts for value in get_args(part)}
+    return inner | {part for part in parts if isinstance(part, str)}
+
+
+@pytest.mark.parametrize(
+    "field", [name for name in sorted(FIELDS.keys() - OF_TRAINING) if values_of(FIELDS[name])]
+)
+def test_the_models_of_these_tests_have_every_value_of_a_field(field):
+    """A value that no model has is not tested in the ONNX graph, which is written by hand."""
+    # All activations are written by one function.
+    read = ACTIVATIONS if field in ACTIVATIONS else (field,)
+    found = set()
+    for config in [*MODELS.values(), *COMPOSED.values()]:
+        for name in read:
+            value = getattr(config, name)
+            found |= set(value) if isinstance(value, tuple) else {value}
+    assert values_of(FIELDS[field]) <= found
+
+
+def test_the_mean_of_the_hidden_states_leaves_padding_out():
+    config = dataclasses.replace(MODELS["gelu_tanh"], num_hidden_layers=1, pooling="mean")
+    params = random_params(config)
+    inputs = random_inputs(config, 1, 5)
+    inputs["input_mask"] = np.array([[1, 1, 1, 0, 0]], np.int32)
+    model = served(config, params)
+    outputs = jax.jit(serving_function(model))(model.params, **inputs)
+    mean = np.asarray(outputs["hidden"])[:, :3].mean(axis=1)
+    pooled = np.tanh(mean @ params["pooler"]["kernel"] + params["pooler"]["bias"])
+    np.testing.assert_allclose(outputs["pooled"], pooled, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -11,18 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.config.families import FAMILIES
 from bertjax.errors import UserError
-from bertjax.interop.programs.stablehlo import export_stablehlo
+from bertjax.interop.programs.stablehlo import export_program, export_stablehlo
 from tests.interop.exported_programs import (
+    COMPOSED,
+    LONG,
     MODELS,
     SHAPES,
+    assert_computed,
     assert_same,
     expected,
     files_of_at_most,
     load_stablehlo,
     random_inputs,
     random_params,
+    run_stablehlo,
     served,
+    small_family,
 )
 
 LOADER = """
@@ -77,6 +83,36 @@ def test_every_kind_of_model_computes_the_same(programs, name, shape, seed):
     config, params, _, call, loaded = programs[name]
     inputs = random_inputs(config, *shape, seed)
     assert_same(call(loaded, *inputs.values()), expected(config, params, inputs))
+
+
+@pytest.mark.parametrize("name", ["relative", "rotary"])
+def test_attention_that_reckons_with_the_length_is_exported_for_any_length(name):
+    config = COMPOSED[name]
+    exported = export_program(served(config, random_params(config), ["hidden"]))
+    assert [str(aval.shape) for aval in exported.out_avals] == ["(b, l, 16)"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*COMPOSED, *FAMILIES])
+def test_compositions_and_families_compute_the_same_for_any_length(tmp_path, name):
+    config = COMPOSED[name] if name in COMPOSED else small_family(name)
+    params = random_params(config)
+    export_stablehlo(served(config, params), tmp_path)
+    for seed, shape in enumerate([(3, 5), (4, 14)]):
+        inputs = random_inputs(config, *shape, seed)
+        assert_computed(run_stablehlo(tmp_path, inputs), config, params, inputs)
+    with pytest.raises(ValueError, match="Error refining shapes|symbolic shape constraint"):
+        run_stablehlo(tmp_path, random_inputs(config, 2, config.max_length + 1))
+
+
+@pytest.mark.slow
+def test_rows_of_many_windows_are_computed_the_same(tmp_path):
+    params = random_params(LONG)
+    export_stablehlo(served(LONG, params, ["hidden"]), tmp_path)
+    inputs = random_inputs(LONG, 2, 1500)
+    outputs = run_stablehlo(tmp_path, inputs)
+    here = {"hidden": expected(LONG, params, inputs)["hidden"]}
+    assert_same(outputs, here, atol=1e-4, mask=inputs["input_mask"])
 
 
 @pytest.mark.parametrize("name", MODELS)

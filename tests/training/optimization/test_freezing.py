@@ -9,6 +9,7 @@ from bertjax.model import functional
 from bertjax.training import step as steps
 from bertjax.training.optimization.freezing import step_scales
 from tests.factory import random_batch, small_config
+from tests.families.tiny import tiny
 
 CONSTANT = {"schedule": "constant", "warmup_steps": 0, "max_grad_norm": 0.0}
 
@@ -87,3 +88,20 @@ def test_more_layers_frozen_than_there_are_is_refused():
         UserError, match=r"optimizer.freeze_layers: found 99, expected at most the model.s layers"
     ):
         small_config(optimizer={"freeze_layers": 99})
+
+
+def test_what_is_not_of_one_layer_has_the_scale_of_what_it_stands_beside():
+    model = tiny("gpt_bert", norm_scale=True)
+    shapes = functional.shapes(model)
+    encoder = step_scales(OptimizerConfig(layer_decay=0.5, freeze_layers=1), shapes)["encoder"]
+    layers = np.array([0, 0.25, 0.5, 1], np.float32)
+    kernel = encoder["layers"]["mlp"]["up"]["kernel"]
+    np.testing.assert_array_equal(kernel, layers[:, None, None])
+    # Two rows of the mix for each layer, one for each sublayer.
+    np.testing.assert_array_equal(encoder["mix"], np.repeat(layers, 2)[:, None])
+    assert encoder["final_norm"] == {"scale": 1.0}
+    # The frozen layer reads the vectors of relative positions.
+    assert encoder["relative"]["embedding"] == 0
+    free = step_scales(OptimizerConfig(layer_decay=0.5), shapes)["encoder"]
+    assert free["relative"]["embedding"] == 0.5**4
+    assert set(free["relative_layer_norm"].values()) == {0.5**4}

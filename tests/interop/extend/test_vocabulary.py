@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.interop.extend import extend, new_words
+from bertjax.interop.extend import new_words, vocabulary
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, random_batch
 from tests.interop.extend.small_vocabulary import ENTRIES, wordpiece
@@ -18,10 +18,6 @@ PARAMS = jax.device_get(functional.init(MODEL, jax.random.key(0)))
 PARAMS["mlm"]["bias"] = np.linspace(
     -1, 1, len(ENTRIES), dtype=np.float32
 )  # zeros would hide a mistake in their order
-
-
-def positions(params):
-    return np.asarray(params["embeddings"]["position"]["embedding"])
 
 
 def words(params):
@@ -42,82 +38,10 @@ def outputs(config, params, batch):
     return encoded.layers_NxBxLxD, functional.mlm_logits(config, params, encoded.hidden_BxLxD)
 
 
-def with_positions(table, offset=0):
-    config = dataclasses.replace(
-        MODEL, max_position_embeddings=len(table), position_offset=offset, hidden_size=2
-    )
-    return config, {"embeddings": {"position": {"embedding": np.array(table, np.float32)}}}
-
-
-@pytest.mark.parametrize("offset", [0, 2])
-@pytest.mark.parametrize("length", [17, 32, 1000])
-def test_inputs_no_longer_than_before_give_the_same_bits_after_tiling(offset, length):
-    config = dataclasses.replace(MODEL, position_offset=offset)
-    grown, params = extend.extend_positions(config, PARAMS, length, "tile")
-    assert (grown.max_length, grown.max_position_embeddings) == (length, length + offset)
-    assert positions(params).shape == (length + offset, MODEL.hidden_size)
-    for size in (config.max_length, 5):
-        for before, after in zip(
-            outputs(config, PARAMS, batch(size)), outputs(grown, params, batch(size)), strict=True
-        ):
-            np.testing.assert_array_equal(before, after)
-
-
-@pytest.mark.parametrize("how,length", [("tile", 512), ("interpolate", 1000)])
-def test_a_model_of_length_128_grows(how, length):
-    config = dataclasses.replace(MODEL, max_position_embeddings=128)
-    params = functional.init(config, jax.random.key(0))
-    grown, new = extend.extend_positions(config, params, length, how)
-    assert np.isfinite(outputs(grown, new, batch(length))[0]).all()
-    assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
-
-
-@pytest.mark.parametrize("how,length,expected", [
-    ("tile", 5, [[0, 8], [3, 2], [0, 8], [3, 2], [0, 8]]),
-    ("interpolate", 4, [[0, 8], [1, 6], [2, 4], [3, 2]]),
-    ("interpolate", 3, [[0, 8], [1.5, 5], [3, 2]]),
-])  # fmt: skip
-@pytest.mark.parametrize("below", [[], [[7, 7], [9, 9]]])
-def test_new_positions_as_worked_by_hand(how, length, expected, below):
-    config, params = with_positions([*below, [0, 8], [3, 2]], offset=len(below))
-    grown, new = extend.extend_positions(config, params, length, how)
-    np.testing.assert_allclose(positions(new), [*below, *expected], rtol=1e-6)
-    assert grown.max_length == length
-
-
-@given(st.integers(1, 20), st.integers(1, 60), st.integers(0, 3))
-def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_that_is_met(
-    before, more, offset
-):
-    table = np.random.default_rng(before).normal(size=(offset + before, 2)).astype(np.float32)
-    table[offset:, 0] = np.arange(before)  # the index itself: what is mapped where can be read off
-    config, params = with_positions(table, offset)
-    _, new = extend.extend_positions(config, params, before + more, "interpolate")
-    rows = positions(new)
-    np.testing.assert_array_equal(rows[:offset], table[:offset])
-    np.testing.assert_array_equal(rows[offset], table[offset])
-    np.testing.assert_array_equal(rows[-1], table[-1])
-    np.testing.assert_allclose(
-        rows[offset:, 0], np.linspace(0, before - 1, before + more), rtol=1e-5, atol=1e-5
-    )
-    assert (np.diff(rows[offset:, 0]) >= 0).all()
-    met = rows[offset:, 0] == np.round(rows[offset:, 0])
-    np.testing.assert_array_equal(
-        rows[offset:][met], table[offset:][rows[offset:][met][:, 0].astype(int)]
-    )
-
-
-@pytest.mark.parametrize("length", [-1, 1, 15, 16])
-def test_positions_are_never_cut(length):
-    with pytest.raises(UserError, match=rf"length: found {length}, expected more than 16"):
-        extend.extend_positions(MODEL, PARAMS, length)
-
-
 def test_what_was_given_stays_as_it_was():
     before = jax.tree.map(np.copy, PARAMS)
-    extend.extend_positions(MODEL, PARAMS, 40)
-    extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5, 6]])
-    extend.init_word_vectors(
+    vocabulary.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5, 6]])
+    vocabulary.init_word_vectors(
         MODEL, PARAMS, {"a": 5}, {"a": np.ones(16, np.float32) * np.arange(16)}
     )
     jax.tree.map(np.testing.assert_array_equal, before, PARAMS)
@@ -132,7 +56,7 @@ def test_old_entries_keep_their_bits_and_new_rows_are_as_worked_by_hand(how, pad
     params = jax.device_get(functional.init(config, jax.random.key(1)))
     params["mlm"]["bias"] = np.linspace(-1, 1, known + padding, dtype=np.float32)
     pieces = [[5, 9], [7, 7, 12], [11]]
-    grown, new = extend.extend_vocabulary(
+    grown, new = vocabulary.extend_vocabulary(
         config, params, wordpiece(), pieces, how, multiple=multiple
     )
     assert grown.vocab_size == (
@@ -164,7 +88,7 @@ pieces_of_three = st.lists(
 
 @given(pieces_of_three, st.sampled_from(["mean", "pieces"]))
 def test_outputs_of_old_entries_keep_their_bits(pieces, how):
-    grown, new = extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces, how)
+    grown, new = vocabulary.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces, how)
     hidden, logits = outputs(MODEL, PARAMS, batch())
     hidden_now, logits_now = outputs(grown, new, batch())
     np.testing.assert_array_equal(hidden, hidden_now)
@@ -172,7 +96,7 @@ def test_outputs_of_old_entries_keep_their_bits(pieces, how):
 
 
 def test_an_entry_from_the_mean_is_nowhere_likelier_than_an_old_one_on_average():
-    grown, new = extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "mean")
+    grown, new = vocabulary.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "mean")
     logits = outputs(grown, new, batch())[1]
     np.testing.assert_allclose(logits[..., -1], logits[..., 5:-1].mean(axis=-1), atol=1e-5)
     assert (np.asarray(jax.nn.softmax(logits, axis=-1))[..., -1] <= 1 / (len(ENTRIES) - 5)).all()
@@ -181,7 +105,7 @@ def test_an_entry_from_the_mean_is_nowhere_likelier_than_an_old_one_on_average()
 def test_a_model_without_the_masked_word_head_has_no_bias_to_extend():
     config = dataclasses.replace(MODEL, heads=("pooler",), embedding_size=8)
     params = functional.init(config, jax.random.key(0))
-    grown, new = extend.extend_vocabulary(config, params, wordpiece(), [[5]])
+    grown, new = vocabulary.extend_vocabulary(config, params, wordpiece(), [[5]])
     assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
     assert words(new).shape == (len(ENTRIES) + 1, 8)
 
@@ -192,19 +116,17 @@ def test_impossible_pieces_are_named(pieces):
         UserError,
         match=rf"new entry {len(pieces)}: found the pieces .*, expected one or more, each from 0 to 12",
     ):
-        extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces)
+        vocabulary.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces)
 
 
 def test_a_way_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="positions: found stretch, expected tile or interpolate"):
-        extend.extend_positions(MODEL, PARAMS, 40, "stretch")
     with pytest.raises(UserError, match="new rows: found zero, expected mean or pieces"):
-        extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "zero")
+        vocabulary.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "zero")
     small = dataclasses.replace(MODEL, vocab_size=9)
     with pytest.raises(
         UserError, match=r"model.vocab_size: found 9, expected at least the tokenizer's 13"
     ):
-        extend.extend_vocabulary(small, PARAMS, wordpiece(), [[5]])
+        vocabulary.extend_vocabulary(small, PARAMS, wordpiece(), [[5]])
 
 
 def test_vectors_become_rows_all_scaled_by_one_number():
@@ -216,7 +138,7 @@ def test_vectors_become_rows_all_scaled_by_one_number():
         "cat": rng.normal(size=16) * 9,
         "dog": rng.normal(size=16),
     }
-    config, new, count = extend.init_word_vectors(MODEL, PARAMS, known, vectors)
+    config, new, count = vocabulary.init_word_vectors(MODEL, PARAMS, known, vectors)
     assert (config, count) == (MODEL, 2)
     now, before = words(new), words(PARAMS)
     others = [i for i in range(len(ENTRIES)) if i not in (5, 11)]
@@ -235,4 +157,16 @@ def test_vectors_become_rows_all_scaled_by_one_number():
 ])  # fmt: skip
 def test_vectors_that_do_not_fit_are_one_line(vectors, message):
     with pytest.raises(UserError, match=message):
-        extend.init_word_vectors(MODEL, PARAMS, new_words.whole_words(wordpiece()), vectors)
+        vocabulary.init_word_vectors(MODEL, PARAMS, new_words.whole_words(wordpiece()), vectors)
+
+
+def test_a_head_with_a_table_of_its_own_gets_rows_too_and_one_without_a_bias_none():
+    config = dataclasses.replace(MODEL, mlm_tied=False, biases=())
+    params = functional.init(config, jax.random.key(0))
+    grown, new = vocabulary.extend_vocabulary(config, params, wordpiece(), [[5, 9]])
+    assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
+    table, before = np.asarray(new["mlm"]["decoder"]), np.asarray(params["mlm"]["decoder"])
+    np.testing.assert_array_equal(table[:-1], before)
+    np.testing.assert_allclose(table[-1], (before[5] + before[9]) / 2, rtol=1e-5, atol=1e-7)
+    (_, logits), (_, now) = outputs(config, params, batch()), outputs(grown, new, batch())
+    np.testing.assert_array_equal(logits, now[..., :-1])

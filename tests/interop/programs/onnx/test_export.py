@@ -1,18 +1,26 @@
 import dataclasses
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertjax.config.families import FAMILIES
 from bertjax.errors import UserError
-from bertjax.interop.programs.onnx import export_onnx
+from bertjax.interop.programs.onnx.export import export_onnx
+from bertjax.interop.programs.onnx.graph import weights_by_layer
 from tests.interop.exported_programs import (
+    COMPOSED,
+    LONG,
     MODELS,
     SHAPES,
     all_outputs,
+    assert_computed,
     assert_same,
+    composed_models,
     expected,
     files_of_at_most,
     onnx_session,
@@ -20,6 +28,7 @@ from tests.interop.exported_programs import (
     random_params,
     serve_onnx,
     served,
+    small_family,
 )
 
 onnx = pytest.importorskip("onnx")
@@ -30,7 +39,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 def programs(tmp_path_factory):
     """Every kind of model, exported and loaded."""
     loaded = {}
-    for name, config in MODELS.items():
+    for name, config in {**MODELS, **COMPOSED}.items():
         folder = tmp_path_factory.mktemp(name)
         params = random_params(config)
         export_onnx(served(config, params), folder)
@@ -45,9 +54,58 @@ def test_onnxruntime_computes_the_same(programs, name, shape, seed):
     assert_same(serve_onnx(runtime, inputs), expected(config, params, inputs))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", COMPOSED)
+def test_onnxruntime_computes_every_composition(programs, name):
+    config, params, _, runtime = programs[name]
+    inputs = random_inputs(config, 5, config.max_length)
+    outputs = serve_onnx(runtime, inputs)
+    assert_computed(outputs, config, params, inputs)
+    for row, real in enumerate(inputs["input_mask"].sum(axis=1)):
+        if real:
+            alone = serve_onnx(runtime, {key: x[row : row + 1, :real] for key, x in inputs.items()})
+            for key, value in alone.items():
+                there = outputs[key][row]
+                there = there[:real] if there.ndim == 2 else there
+                np.testing.assert_allclose(value[0], there, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_onnxruntime_computes_every_family(tmp_path, name):
+    config = small_family(name)
+    params = random_params(config)
+    export_onnx(served(config, params), tmp_path)
+    runtime = onnx_session(tmp_path)
+    for seed, shape in enumerate([(3, 5), (4, 16)]):
+        inputs = random_inputs(config, *shape, seed)
+        assert_computed(serve_onnx(runtime, inputs), config, params, inputs)
+
+
+@pytest.mark.slow
+def test_rows_of_many_windows_are_computed_the_same(tmp_path):
+    params = random_params(LONG)
+    export_onnx(served(LONG, params, ["hidden"]), tmp_path)
+    inputs = random_inputs(LONG, 2, 1500)
+    outputs = serve_onnx(onnx_session(tmp_path), inputs)
+    here = {"hidden": expected(LONG, params, inputs)["hidden"]}
+    assert_same(outputs, here, atol=1e-4, mask=inputs["input_mask"])
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(composed_models())
+def test_onnxruntime_computes_drawn_compositions(config):
+    params = random_params(config)
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(served(config, params), folder)
+        runtime = onnx_session(Path(folder))
+        inputs = random_inputs(config, 3, 11)
+        assert_computed(serve_onnx(runtime, inputs), config, params, inputs)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *COMPOSED])
 def test_the_checker_of_onnx_finds_each_graph_and_its_shapes_good(programs, name):
-    config, _, folder, _ = programs[name]
+    config, params, folder, _ = programs[name]
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     model = onnx.load(folder / "model.onnx")
     read = {name for node in model.graph.node for name in node.input}
@@ -56,11 +114,17 @@ def test_the_checker_of_onnx_finds_each_graph_and_its_shapes_good(programs, name
     assert [(p.key, p.value) for p in model.metadata_props] == [
         ("max_length", str(config.max_length))
     ]
+    weights = set(weights_by_layer(served(config, params).params))
+    unread = weights - {tensor.name for tensor in model.graph.initializer}
+    # The weights of the mix are scalars of the graph, and the first norm is no part of the model.
+    unread -= {"encoder/mix"}
+    assert all("layers/0/attention_layer_norm" in path for path in unread)
+    assert not unread or not config.first_norm
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     assert len(inferred.graph.output) == len(all_outputs(config))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *COMPOSED])
 def test_rows_longer_than_the_positions_are_refused(programs, name):
     config, _, _, runtime = programs[name]
     serve_onnx(runtime, random_inputs(config, 2, config.max_length))
@@ -72,6 +136,24 @@ def test_shared_layers_are_stored_once(programs):
     _, _, folder, _ = programs["albert"]
     names = [tensor.name for tensor in onnx.load(folder / "model.onnx").graph.initializer]
     assert sum("mlp/up/kernel" in name for name in names) == 1
+
+
+def test_int8_weights_replace_every_stored_matrix_and_change_little(programs, tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    config, _, folder, runtime = programs["rotary"]
+    quantization.quantize_dynamic(folder / "model.onnx", tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    stored = {tensor.name for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "MatMulInteger")]
+    left = [node.name for node in products if node.op_type == "MatMul" and stored & {*node.input}]
+    # Four of attention and three of the gated feed-forward sublayer, the pooler and the logits.
+    assert len(products) - len([node for node in products if node.op_type == "MatMul"]) == 16
+    assert not left
+    inputs = random_inputs(config, 5, 14)
+    exact, rounded = serve_onnx(runtime, inputs), serve_onnx(onnx_session(tmp_path), inputs)
+    for name, value in exact.items():
+        similarity = np.corrcoef(value.ravel(), rounded[name].ravel())[0, 1]
+        assert similarity > 0.98, (name, similarity)
 
 
 def test_large_weights_go_to_a_file_beside_the_graph(tmp_path):

@@ -1,0 +1,149 @@
+"""The family that computes what a configuration says.
+
+A family fits if its config.json for the configuration, read again, means the same configuration.
+"""
+
+import dataclasses
+from typing import Any
+
+from bertjax.config import Head, ModelConfig
+from bertjax.config.layers import BIASES
+from bertjax.errors import UserError, check, mismatch
+from bertjax.interop.checkpoints.families.family import SIGNS_OF_HEAD, Family
+from bertjax.interop.checkpoints.families.table import (
+    FAMILIES,
+    check_config,
+    read_config,
+    write_config,
+)
+
+# What an exported model does not depend on: training, and how it is computed.
+_FREE = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout_places",
+    "z_loss",
+    "initializer",
+    "initializer_range",
+    "scaled_init",
+    "dtype",
+    "scan_unroll",
+    "remat",
+    "kernels",
+    "dropout_bits",
+    "heads",
+)
+_OF_HEADS: dict[Head, tuple[str, ...]] = {
+    "mlm": ("mlm_transform", "mlm_act", "mlm_norm", "mlm_tied"),
+    "pooler": ("pooling", "pooler", "pooler_act", "pooler_norm"),
+}
+_ROTARY = ("rotary_pairs", "rotary_base", "rotary_base_local", "rotary_scaling")
+_RELATIVE = ("relative_max_distance", "relative_projections")
+_WINDOWS = ("rotary_base_local", "global_attn_every_n_layers", "first_global_layer")
+
+
+def matching_family(config: ModelConfig, *, is_task: bool = False) -> Family:
+    """Return the family with the model `config`; fine-tuned if `is_task`.
+
+    Raises `UserError` naming the field with which no family is left.
+    """
+    nearest: tuple[int, str, Any, Any, Family] | None = None
+    for family in FAMILIES.values():
+        kept = dataclasses.replace(config, heads=exported_heads(family, config, is_task=is_task))
+        differing = _differing(family, kept)
+        if not differing:
+            _check_heads(family, config)
+            return family
+        name, (found, expected) = next(iter(differing.items()))
+        if nearest is None or len(differing) <= nearest[0]:
+            nearest = (len(differing), name, found, expected, family)
+    assert nearest is not None
+    _, name, found, expected, family = nearest
+    raise mismatch(
+        where=f"model.{name}",
+        found=found,
+        expected=f"{expected}, as in {family.name}: no family of transformers has this model",
+    )
+
+
+def exported_heads(family: Family, config: ModelConfig, *, is_task: bool) -> tuple[Head, ...]:
+    """Return the heads of `config` that an export has.
+
+    A fine-tuned model has at most the pooler.
+    """
+    if is_task:
+        return tuple(head for head in config.heads if head == "pooler")
+    in_class = family.classes[class_of(family, config)]
+    kept = {*in_class, "pooler"} if family.pooler_in_encoder else in_class
+    return tuple(head for head in config.heads if head in kept)
+
+
+def class_of(family: Family, config: ModelConfig) -> str:
+    """Return the class with most of the model's heads."""
+    fitting = (name for name, heads in family.classes.items() if heads <= set(config.heads))
+    return next(fitting, list(family.classes)[-1])
+
+
+def _check_heads(family: Family, config: ModelConfig) -> None:
+    for head in config.heads:
+        check(
+            any(family.names[0].has(path) for path in SIGNS_OF_HEAD[head]),
+            where="model.heads",
+            found=head,
+            expected=f"a head of {family.name}, which the other settings make it",
+        )
+
+
+def _differing(family: Family, config: ModelConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the fields that the family has otherwise: from the name to both values."""
+    values = write_config(family, config)
+    try:
+        again = dataclasses.replace(read_config(family, values, "config.json"), heads=config.heads)
+        check_config(family, values, "config.json", again)
+    except UserError as error:
+        # What the family cannot say at all comes after all that differs from it.
+        return {f"config.json ({count})": (str(error), "") for count in range(len(_FREE))}
+    expected = _meaning(again)
+    differing: dict[str, tuple[Any, Any]] = {}
+    for name, value in _meaning(config).items():
+        if value != expected.get(name, value):
+            differing[name] = (value, expected[name])
+    return differing
+
+
+def _meaning(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields that decide what the model computes, each with its effective value."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    unused = set(_FREE)
+    unused |= set() if config.positions == "rotary" else set(_ROTARY)
+    unused |= set() if config.relative_positions else set(_RELATIVE)
+    for head, names in _OF_HEADS.items():
+        unused |= set() if head in config.heads else set(names)
+    if config.local_attention:
+        values["rotary_base_local"] = config.rotary_base_local or config.rotary_base
+        values["global_attn_every_n_layers"] = config.attends_globally
+        unused.add("first_global_layer")
+    else:
+        unused |= set(_WINDOWS)
+    longest = config.relative_max_distance or config.max_position_embeddings
+    values["relative_max_distance"] = longest
+    values["num_key_value_heads"] = config.key_value_heads
+    values["mlm_act"] = config.mlm_activation
+    values["biases"] = _used_biases(config)
+    if not config.mlm_transform:
+        unused |= {"mlm_act", "mlm_norm"}
+    if config.pooler == "none":
+        unused |= {"pooler_act", "pooler_norm"}
+    return {name: value for name, value in values.items() if name not in unused}
+
+
+def _used_biases(config: ModelConfig) -> tuple[str, ...]:
+    """Return the parts with biases that the model has."""
+    absent: set[str] = set()
+    if "mlm" not in config.heads:
+        absent |= {"mlm", "mlm_transform"}
+    if not config.mlm_transform:
+        absent.add("mlm_transform")
+    if "pooler" not in config.heads or config.pooler == "none":
+        absent.add("pooler")
+    return tuple(part for part in BIASES if part in config.biases and part not in absent)

@@ -1,0 +1,197 @@
+import json
+
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.config.families import FAMILIES as PRESETS
+from bertjax.errors import UserError
+from bertjax.interop.checkpoints import huggingface
+from bertjax.interop.checkpoints.families.table import FAMILIES, family_of, read_config
+from tests.interop.checkpoints.families.references import REFERENCES, made, padded_rows
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+safetensors = pytest.importorskip("safetensors.numpy")
+
+
+def outputs(model, ids, mask):
+    """The last hidden states, and the logits of a model with a head."""
+    with torch.no_grad():
+        found = model(torch.tensor(ids), torch.tensor(mask), output_hidden_states=True)
+    if hasattr(found, "logits"):
+        return found.hidden_states[-1].numpy(), found.logits.numpy()
+    return found.last_hidden_state.numpy(), None
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_model_of_each_family_gives_the_same_outputs_here_and_comes_back(name, tmp_path, largest):
+    reference = REFERENCES[name]
+    model = made(reference)
+    model.save_pretrained(tmp_path / "saved")
+    config, params = huggingface.load(tmp_path / "saved")
+
+    ids, mask = padded_rows()
+    hidden, logits = outputs(model, ids, mask)
+    encoded = bertjax.encode(config, params, {"input_ids": ids, "input_mask": mask}).hidden_BxLxD
+    difference = np.abs(encoded - hidden)[mask > 0].max()
+    largest(f"{name}, imported: hidden states", float(difference), 1e-5)
+    assert ("mlm" in config.heads) == (logits is not None)
+    if logits is not None:
+        own = bertjax.mlm_logits(config, params, encoded)
+        difference = np.abs(own - logits)[mask > 0].max()
+        largest(f"{name}, imported: logits", float(difference), 1e-5)
+
+    huggingface.save(tmp_path / "exported", config, params)
+    again = transformers.AutoModel.from_pretrained(tmp_path / "exported").eval()
+    assert np.array_equal(outputs(again, ids, mask)[0], hidden)
+    if logits is not None:
+        again, report = transformers.AutoModelForMaskedLM.from_pretrained(
+            tmp_path / "exported", output_loading_info=True
+        )
+        assert not report["missing_keys"]
+        assert not report["unexpected_keys"]
+        assert np.array_equal(outputs(again.eval(), ids, mask)[1], logits)
+    before = safetensors.load_file(tmp_path / "saved" / "model.safetensors")
+    after = safetensors.load_file(tmp_path / "exported" / "model.safetensors")
+    written = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert sorted(array.tobytes() for array in before.values()) == sorted(
+        array.tobytes() for array in after.values()
+    )
+    if reference.is_written_alike:
+        assert {key: array.tobytes() for key, array in before.items()} == {
+            key: array.tobytes() for key, array in after.items()
+        }
+        assert written["architectures"] == [reference.name]
+
+
+DEFAULTS_OF = {
+    "bert": "BertConfig",
+    "roberta": "RobertaConfig",
+    "electra": "ElectraConfig",
+    "albert": "AlbertConfig",
+    "distilbert": "DistilBertConfig",
+    "xlm-roberta": "XLMRobertaConfig",
+    "modernbert": "ModernBertConfig",
+    "eurobert": "EuroBertConfig",
+    "nomic_bert": "NomicBertConfig",
+    "gte": "GteConfig",
+    "ultrabert": "UltrabertConfig",
+}
+# The least that the class needs in order to be one that bertjax computes.
+DEBERTA = {
+    "relative_attention": True,
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": "p2c|c2p",
+}
+
+
+def read(values):
+    return read_config(family_of(values, "config.json"), values, "config.json")
+
+
+@pytest.mark.parametrize("name", DEFAULTS_OF)
+def test_what_a_config_leaves_out_is_the_default_of_the_class(name):
+    values = getattr(transformers, DEFAULTS_OF[name])().to_dict()
+    assert read({"model_type": name}) == read(values)
+    # The class writes less than all of its fields.
+    for left_out in ("vocab_size", "num_hidden_layers"):
+        assert read({key: value for key, value in values.items() if key != left_out}) == read(
+            values
+        )
+
+
+def test_what_a_deberta_leaves_out_is_the_default_of_its_class():
+    given = {"model_type": "deberta-v2", **DEBERTA}
+    config = read(given)
+    assert config == read(transformers.DebertaV2Config(**DEBERTA).to_dict())
+    assert (config.relative_positions, config.relative_projections) == (512, "own")
+
+
+def test_every_preset_can_be_read_and_written_and_no_other():
+    assert PRESETS.keys() == FAMILIES.keys()
+
+
+OLD_WINDOWS = {
+    "global_attn_every_n_layers": 2,
+    "global_rope_theta": 8000.0,
+    "local_rope_theta": 90.0,
+    "num_hidden_layers": 5,
+}
+
+
+def test_old_names_of_windows_and_bases_mean_what_they_did():
+    config = read({"model_type": "modernbert", **OLD_WINDOWS})
+    assert config.attends_globally == (True, False, True, False, True)
+    assert (config.rotary_base, config.rotary_base_local) == (8000.0, 90.0)
+    assert config == read(transformers.ModernBertConfig(**OLD_WINDOWS).to_dict())
+
+
+PARTS = ["full_attention", "sliding_attention"]
+
+
+@pytest.mark.parametrize(
+    "family, changes, expected",
+    [
+        ("modernbert", {"layer_types": [PARTS[i] for i in (0, 1, 1, 0, 0)], "num_hidden_layers": 5}, "layer_types: found ['full_attention', "),
+        ("modernbert", {"layer_types": PARTS, "num_hidden_layers": 3}, "layer_types: found ['full_attention', 'sliding_attention'], expected full_attention or sliding_attention of 3 layers"),
+        ("modernbert", {"layer_types": ["chunked_attention"], "num_hidden_layers": 1}, "layer_types: found ['chunked_attention']"),
+        ("modernbert", {"layer_types": "full_attention"}, "layer_types: found 'full_attention'"),
+        ("modernbert", {"global_attn_every_n_layers": 0}, "global_attn_every_n_layers: found 0"),
+        ("modernbert", {"global_rope_theta": "far"}, "rotary_base: found 'far'"),
+        ("modernbert", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_parameters: found {'type': 'yarn', 'factor': 4.0}, expected rope_type default or linear"),
+        ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "expected the same factor in all layers"),
+        ("modernbert", {"rope_parameters": {"rope_theta": 3.0}}, "expected an object with full_attention and sliding_attention"),
+        ("modernbert", {"mlp_dropout": 0.1}, "mlp_dropout: found 0.1, expected 0"),
+        ("modernbert", {"attention_dropout": 0.1, "embedding_dropout": 0.2}, "embedding_dropout: found 0.2"),
+        ("modernbert", {"classifier_pooling": "max"}, "classifier_pooling: found 'max', expected one of cls, mean"),
+        ("modernbert", {"norm_bias": "no"}, "norm_bias: found 'no', expected true or false"),
+        ("modernbert", {"hidden_activation": "mish"}, "hidden_activation: found 'mish'"),
+        ("modernbert", {"local_attention": -2}, "local_attention: found -2, expected a whole number"),
+        ("eurobert", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_type default or linear"),
+        ("eurobert", {"rope_parameters": [1]}, "rope_parameters: found [1], expected an object"),
+        ("eurobert", {"partial_rotary_factor": 0.5}, "partial_rotary_factor: found 0.5, expected 1"),
+        ("eurobert", {"num_key_value_heads": 5}, "num_key_value_heads: found 5, expected a divisor"),
+        ("eurobert", {"num_key_value_heads": True}, "num_key_value_heads: found True"),
+        ("nomic_bert", {"n_embd": 768}, "n_embd: found 768"),
+        ("deberta-v2", {}, "relative_attention: found None, expected True"),
+        ("deberta-v2", {**DEBERTA, "pos_att_type": ["c2p"]}, "pos_att_type: found ['c2p'], expected p2c and c2p"),
+        ("deberta-v2", {**DEBERTA, "position_buckets": -1}, "position_buckets: found -1"),
+        ("deberta-v2", {**DEBERTA, "norm_rel_ebd": "none"}, "norm_rel_ebd: found 'none'"),
+        ("deberta-v2", {**DEBERTA, "conv_kernel_size": 3}, "conv_kernel_size: found 3, expected 0"),
+        ("deberta-v2", {**DEBERTA, "z_steps": 2}, "z_steps: found 2"),
+        ("distilbert", {"hidden_size": 768}, "hidden_size: found 768, expected None"),
+        ("neobert", {}, "vocab_size: found None, expected a value"),
+        ("roberta", {"pad_token_id": True}, "pad_token_id: found True"),
+    ],
+)  # fmt: skip
+def test_a_field_with_which_something_else_is_computed_is_named(family, changes, expected):
+    with pytest.raises(UserError) as error:
+        read({"model_type": family, **changes})
+    assert expected in str(error.value)
+    assert "config.json" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, changes, expected",
+    [
+        ("modernbert", {"head_dim": 4}, "head_dim: found 4, expected 8, the hidden size by"),
+        ("modernbert", {"tie_word_embeddings": False}, "tie_word_embeddings: found False"),
+        ("eurobert", {"tie_word_embeddings": True}, "tie_word_embeddings: found True"),
+        ("deberta_v3", {"embedding_size": 8}, "embedding_size: found 8, expected 16"),
+        ("deberta_v3", {"num_hidden_layers": 10**9}, "layer.4."),
+        ("modernbert", {"num_hidden_layers": 10**9, "layer_types": None}, "layers.4."),
+        ("modernbert", {"intermediate_size": 12}, "Wo.weight: found shape [16, 24], expected shape [16, 12]"),
+        ("gte", {"type_vocab_size": 0}, "token_type_embeddings.weight: found a tensor of shape"),
+    ],
+)  # fmt: skip
+def test_a_field_that_does_not_fit_the_weights_or_the_others_is_named(
+    name, changes, expected, tmp_path
+):
+    made(REFERENCES[name]).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | changes))
+    with pytest.raises(UserError) as error:
+        huggingface.load(tmp_path)
+    assert expected in str(error.value)
