@@ -10,8 +10,10 @@ tests compare with, `tests/families/neobert_torch.py`. DeBERTa has dropout 0.1, 
 With `--peer` the same step is also timed in PyTorch (`transformers`, SDPA; eager and
 `torch.compile`) and in the last Flax BERT (`transformers` 4.57), each in an environment that is
 made once in `--environments`. All get the same batch, whose rows have no padding, and take turns;
-the table has the median of the rounds, and in its last column that of each round's ratio. float32
-on a CPU, bfloat16 elsewhere (PyTorch by autocast). Utilization is the model's FLOPs, those of
+the table has the median of the rounds, and in its last columns that of each round's ratio, by the
+clock and by the time of all cores together. Where others use the machine, the second says more, if
+on one core (`taskset -c 1`): on several, PyTorch's threads also count while they wait. float32 on a
+CPU, bfloat16 elsewhere (PyTorch by autocast). Utilization is the model's FLOPs, those of
 `bertjax.estimate.cost.model_flops` for all, over the rate of large matrix products measured in the
 same run. Compile time is the first step's time less a later one's. The peers compute the logits of
 all positions, as their models do, bertjax those of the masked ones. On Linux bertjax asks for huge
@@ -42,12 +44,14 @@ COLUMNS = (
     "batch",
     "implementation",
     "step, ms",
+    "CPU, ms",
     "sequences/s",
     "tokens/s",
     "of the rate",
     "compile, s",
     "peak MiB",
     "bertjax is",
+    "by CPU time",
 )
 PEERS = ["pytorch", "pytorch compiled", "flax", "pytorch, huge pages", "flax, huge pages"]
 LOOP = "bertjax, its loop"
@@ -72,6 +76,7 @@ class Worker:
         )
         self.first_answer = self.answer()
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -81,10 +86,19 @@ class Worker:
         raise SystemExit(f"{self.process.args}: ended with status {self.process.wait()}")
 
     def time(self, count: int) -> None:
-        """Run `count` steps, and keep the seconds that one took."""
+        """Run `count` steps, and keep the seconds that one took, on the clock and of all cores."""
         assert self.process.stdin
         print(count, file=self.process.stdin, flush=True)
-        self.seconds.append(self.answer()["step_s"])
+        answer = self.answer()
+        self.seconds.append(answer["step_s"])
+        self.cpu_seconds.append(answer["cpu_s"])
+
+    def forget(self) -> float:
+        """Forget what was kept, and return the last seconds on the clock."""
+        last = self.seconds[-1]
+        self.seconds.clear()
+        self.cpu_seconds.clear()
+        return last
 
     def end(self) -> dict[str, Any]:
         """End the process, and return all that it said, with the median of the kept seconds."""
@@ -95,6 +109,8 @@ class Worker:
             **self.answer(),
             "step_s": statistics.median(self.seconds),
             "steps_s": self.seconds,
+            "cpu_s": statistics.median(self.cpu_seconds),
+            "cpus_s": self.cpu_seconds,
         }
 
 
@@ -226,7 +242,7 @@ def step_counts(workers: dict[str, Worker], seconds: float) -> dict[str, int]:
     counts = {}
     for name, worker in workers.items():
         worker.time(1)
-        counts[name] = max(1, round(seconds / worker.seconds.pop()))
+        counts[name] = max(1, round(seconds / worker.forget()))
     if LOOP in counts:
         # The loop waits for the device every 10 steps; the bare step takes as many to compare.
         multiple_of_ten = 10 * math.ceil(counts["bertjax"] / 10)
@@ -242,29 +258,37 @@ def print_results(
 ) -> list[dict[str, Any]]:
     """Print a line for each implementation, and return the entries for the JSON file."""
     entries = []
-    flops, own_seconds = results["bertjax"]["flops"], results["bertjax"]["steps_s"]
+    own = results["bertjax"]
     about = {**about, "batch_size": arguments.batch_size}
     for name, result in results.items():
         seconds = result["step_s"]
         rows_per_second = arguments.batch_size / seconds
-        # Of each round, as a machine that others use is slower in one round than in another.
-        rounds = zip(result["steps_s"], own_seconds, strict=True)
-        ratio = statistics.median(theirs / own for theirs, own in rounds)
         entries.append({**about, "implementation": name, **result})
         print_line(
             (
                 *about.values(),
                 name,
                 f"{1000 * seconds:,.1f}",
+                f"{1000 * result['cpu_s']:,.1f}",
                 f"{rows_per_second:,.1f}",
                 f"{about['length'] * rows_per_second:,.0f}",
-                f"{flops / seconds / rate:.0%}",
+                f"{own['flops'] / seconds / rate:.0%}",
                 f"{result['first_s'] - seconds:.1f}",
                 f"{result['peak_bytes'] / 2**20:,.0f}",
-                f"{ratio:.2f} x as fast",
+                f"{ratio(result, own, 'steps_s'):.2f} x as fast",
+                f"{ratio(result, own, 'cpus_s'):.2f} x",
             )
         )
     return entries
+
+
+def ratio(result: dict[str, Any], own: dict[str, Any], seconds: str) -> float:
+    """Return the median of the ratios of each round.
+
+    A machine that others use is slower in one round than in another.
+    """
+    rounds = zip(result[seconds], own[seconds], strict=True)
+    return statistics.median(theirs / ours for theirs, ours in rounds)
 
 
 if __name__ == "__main__":
