@@ -46,6 +46,7 @@ def test_tests_mirror_the_package():
             ("cli", "killed_verbs.py"),
             ("cli", "verbs.py"),
             ("cli", "mistakes.py"),
+            ("data/tokenizers", "families.py"),
             ("data/tokenizers", "parity.py"),
             ("model", "parity.py"),
             ("training", "parity.py"),

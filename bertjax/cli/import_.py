@@ -10,7 +10,7 @@ from bertjax.cli.arguments import need, parse_subject, quiet_libraries, run_term
 @dataclass(frozen=True)
 class ImportCommand:
     """Make a run, which all verbs can read, from a model folder of transformers (BERT, RoBERTa,
-    ELECTRA, ALBERT) or of the original BERT.
+    ModernBERT, DeBERTa and others: docs/interchange.md) or of the original BERT.
     """
 
     to: str = ""

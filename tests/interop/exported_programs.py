@@ -58,6 +58,7 @@ COMPOSED = {
         type_vocab_size=0,
         local_attention=4,
         global_attn_every_n_layers=2,
+        first_global_layer=1,
         norm_place="before",
         norm_type="rms_norm",
         first_norm=False,
@@ -87,6 +88,7 @@ COMPOSED = {
         layer_mix=True,
         biases=("attention", "mlp_output"),
         pooler="none",
+        mlm_hidden_size=12,
         mlm_norm=False,
     ),
     # Pairs of another order than those of "rotary", and positions of both kinds.
@@ -129,6 +131,8 @@ def small_family(name):
     window = {"local_attention": 4} if FAMILIES[name].get("local_attention") else {}
     sizes = {**SIZES, "num_hidden_layers": 4, "num_attention_heads": 2, **window}
     heads = FAMILIES[name].get("heads", ("pooler", "mlm", "nsp"))
+    if FAMILIES[name].get("mlm_hidden_size"):
+        sizes["mlm_hidden_size"] = 12
     config = family(name, **sizes, heads=("pooler", *(head for head in heads if head != "pooler")))
     # Some tables have more positions than others for the same rows.
     positions = sizes["max_position_embeddings"] + config.position_offset
@@ -167,6 +171,8 @@ def composed_models(draw):
         "mlm_tied": draw(st.booleans()),
     }
     fields["mlm_transform"] = bool(fields["embedding_size"]) or draw(st.booleans())
+    if fields["mlm_transform"]:
+        fields["mlm_hidden_size"] = draw(st.sampled_from([0, 5]))
     biases = draw(st.sets(st.sampled_from(sorted(set(BIASES) - ({"norm"} if rms else set())))))
     if draw(st.booleans()):
         fields["relative_positions"] = draw(st.sampled_from([7, 8, 12]))

@@ -4,13 +4,23 @@ import jax
 import pytest
 
 import bertjax
+from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
+from tests.data.tokenizers.family_folders import (
+    deberta,
+    eurobert,
+    gte,
+    mmbert,
+    modernbert,
+    xlm_roberta,
+)
 from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.factory import small_config
+from tests.interop.checkpoints.families.references import REFERENCES, made
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +100,38 @@ def test_the_configuration_of_a_model_does_not_change_the_tokenizer(tmp_path):
         text = "The quick e\u0301 <USER> fox"
         expected = tokenizer.encode_batch([text])[0].tolist()
         assert theirs(text, add_special_tokens=False)["input_ids"] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name,make", [
+    ("modernbert", modernbert), ("modernbert", mmbert), ("eurobert", eurobert), ("gte", gte),
+    ("deberta_v3", deberta), ("xlm_roberta", xlm_roberta),
+])  # fmt: skip
+def test_a_family_with_its_tokenizer_fills_a_mask_as_transformers_does_there_and_back(
+    name, make, tmp_path
+):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder, imported, exported = tmp_path / "x", tmp_path / "run", tmp_path / "out"
+    make(folder)
+    tokenizer = read_tokenizer_folder(folder)
+    reference = REFERENCES[name]
+    fields = {**reference.fields, "vocab_size": 640, "pad_token_id": tokenizer.pad_id}
+    model = made(reference._replace(fields=fields))
+    model.save_pretrained(folder)
+    bertjax.import_model(folder, imported)
+    (found,) = bertjax.fill_mask(imported, "the quick [MASK] jumps over", top_k=5)
+    bertjax.export_model(imported, exported, "huggingface")
+    theirs = transformers.AutoTokenizer.from_pretrained(exported)
+    batch = theirs(f"the quick {theirs.mask_token} jumps over", return_tensors="pt")
+    place = batch["input_ids"][0].tolist().index(tokenizer.mask_id)
+    loaded = getattr(transformers, reference.name).from_pretrained(exported).eval()
+    for each in (model, loaded):
+        with torch.no_grad():
+            logits = each(**batch).logits[0, place]
+        logits[tokenizer.vocab_size :] = -torch.inf
+        logits[tokenizer.special_ids.tolist()] = -torch.inf
+        best = torch.topk(torch.softmax(logits, -1), 5)
+        assert [theirs.decode([i]) for i in best.indices.tolist()] == [c.text for c in found]
+        expected = pytest.approx([c.probability for c in found], abs=1e-5)
+        assert best.values.tolist() == expected

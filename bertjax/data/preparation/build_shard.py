@@ -50,7 +50,7 @@ class DocumentCounts:
     sentences: int = 0
     tokens: int = 0
     unknown_tokens: int = 0
-    """Tokens that are `[UNK]`, which is never masked."""
+    """Tokens that are `[UNK]`, which is never masked; 0 where the tokenizer has none."""
     largest: int = 0
     """Tokens of the document that has the most."""
     pairs: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class DocumentCounts:
     computed; None for training shards.
     """
 
-    def add(self, documents: Documents, of_range: RangeInPool, unk_id: int) -> None:
+    def add(self, documents: Documents, of_range: RangeInPool, unk_id: int | None) -> None:
         """Add the counts of a range's documents, which are some of `documents`."""
         own = of_range.own
         first, end = documents.documents[own.start], documents.documents[own.stop]
@@ -71,7 +71,8 @@ class DocumentCounts:
         self.sentences += of_range.sentences
         self.tokens += int(stop - begin)
         tokens = documents.tokens[begin:stop]
-        self.unknown_tokens += int(np.count_nonzero(tokens == unk_id))
+        if unk_id is not None:
+            self.unknown_tokens += int(np.count_nonzero(tokens == unk_id))
         lengths = np.diff(documents.sentences[documents.documents[own.start : own.stop + 1]])
         self.largest = max(self.largest, int(lengths.max(initial=0)))
         if self.token_counts is not None:

@@ -116,7 +116,8 @@ class _Totals:
     def _describe_rows(self, schema: Schema, objective: str) -> str:
         row_count, token_count = int(self.lengths.sum()), self._token_count()
         padding = 1 - token_count / max(row_count * schema.max_seq_length, 1)
-        unknown = self.ids[self._tokenizer.unk_id] / token_count
+        unk_id = self._tokenizer.unk_id
+        unknown = 0.0 if unk_id is None else self.ids[unk_id] / token_count
         line = f"  padding {padding:.1%}, unknown {unknown:.2%}"
         if schema.packed:
             line += f", {self.sequences / max(row_count, 1):.2f} inputs a row"

@@ -185,6 +185,10 @@ class ByteBPE:
         )
         return np.array(encoding.ids, np.int32)
 
+    def role_pieces(self) -> list[str]:
+        """Return the names of the special tokens, in the order of `ROLES`."""
+        return list(self._special)
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return [self._entries[i] for i in ids]
 

@@ -47,8 +47,9 @@ class Reader(NamedTuple):
     name: str
     encode: Callable[[Sequence[str]], list[list[int]]]
     """Ids of texts, without special tokens around them; text that spells one becomes it."""
-    roles: list[int] | None
-    """Ids of the special tokens in the order of `ROLES`; None: the program knows none."""
+    roles: list[int | None] | None
+    """Ids of the special tokens in the order of `ROLES`, None for a role without one; None in place
+    of the list: the program knows none."""
 
 
 def check_export(
@@ -80,7 +81,7 @@ def check_export(
         reader = _transformers(folder) if with_transformers else None
         reader = reader or _tokenizers(folder)
         spelt = read_json(Path(folder) / SETTINGS_FILE)
-    names = [tokenizer.pieces([i])[0] for i in _role_ids(tokenizer)]
+    names = tokenizer.pieces([i for i in _role_ids(tokenizer) if i is not None])
     check(
         reader.roles in (None, _role_ids(tokenizer)),
         where=str(where),
@@ -167,9 +168,8 @@ def _same(tokenizer: Tokenizer, ours: list[int], theirs: list[int]) -> bool:
     return sorted(ours) == sorted(theirs) and moved.isdisjoint(tokenizer.symbol_ids())
 
 
-def _role_ids(tokenizer: Tokenizer) -> list[int]:
-    ids: list[int] = [getattr(tokenizer, f"{role}_id") for role in ROLES]
-    return ids
+def _role_ids(tokenizer: Tokenizer) -> list[int | None]:
+    return [getattr(tokenizer, f"{role}_id") for role in ROLES]
 
 
 def _mask_name(settings: dict[str, Any]) -> str:

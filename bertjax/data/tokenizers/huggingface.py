@@ -4,55 +4,51 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Iterable, Sequence
-
 from etils import epath
 
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import ByteBPE, open_byte_bpe
 from bertjax.data.tokenizers.declared.agreement import (
-    GENERAL_CLASSES,
     check_rules,
     check_same_merges,
     check_same_vocabulary,
     takes_file,
 )
+from bertjax.data.tokenizers.declared.class_rules import CLASS_RULES, class_differences
 from bertjax.data.tokenizers.declared.content import read_model, section
 from bertjax.data.tokenizers.declared.reader import read_declared, vocab_lines
 from bertjax.data.tokenizers.declared.rules import bert_differences, roberta_differences
+from bertjax.data.tokenizers.given.class_names import GENERAL_CLASSES
 from bertjax.data.tokenizers.given.folder import Folder
-from bertjax.data.tokenizers.given.letter_case import case_advice, first_given, is_uncased
-from bertjax.data.tokenizers.given.listed_tokens import (
-    check_roles,
-    is_saved_by_others,
-    listed_tokens,
-)
+from bertjax.data.tokenizers.given.letter_case import case_advice, is_uncased
+from bertjax.data.tokenizers.given.listed_tokens import check_roles, is_saved_by_others
 from bertjax.data.tokenizers.given.merges import engine_merges
+from bertjax.data.tokenizers.given.piece_models import (
+    check_no_other_model,
+    piece_model_in,
+    read_piece_model,
+)
 from bertjax.data.tokenizers.given.reachable import (
     is_found_as_written,
     is_word,
     warn_of_unreachable,
 )
-from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
+from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_of
 from bertjax.data.tokenizers.given.tokenizer_class import (
     check_class,
     check_no_other_pieces,
     check_words,
-    declared_class,
+    class_of,
 )
 from bertjax.data.tokenizers.given.vocab_txt import (
     read_entries,
     warn_of_odd_lines,
     with_new_entries,
 )
-from bertjax.data.tokenizers.sentencepiece import SentencePiece
-from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM
-from bertjax.data.tokenizers.sentencepiece_model import read_model as read_sentencepiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import (
     CONTINUES,
     ENGINE_FILE,
-    ROLES,
     SETTINGS_FILE,
     SPECIAL_TOKENS,
     check_bool,
@@ -65,7 +61,6 @@ from bertjax.given_files import place_of
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
 # "Fast". The general classes read tokenizer.json, where there is one.
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
-ALBERT_CLASSES = ("AlbertTokenizer",)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
 
 
@@ -73,7 +68,8 @@ def read_tokenizer_folder(path: epath.PathLike, lowercase: bool | None = None) -
     """Return the tokenizer of a model folder; None if the folder has no file of one.
 
     It is read from the first of these that exists: what bertjax saved, a `tokenizer.json` that
-    `transformers` takes as it is (`takes_file`), `vocab.txt`, `spiece.model`, `vocab.json` with
+    `transformers` takes as it is (`takes_file`) or whose rules are those of its class
+    (`CLASS_RULES`), `vocab.txt`, a model of SentencePiece (`piece_models`), `vocab.json` with
     `merges.txt`, and `tokenizer.json` alone. `lowercase` counts only where the folder does not say
     (one with `vocab.txt` alone); None: uncased then. Raises `UserError` naming the file that is
     broken, or that asks for what is not supported: registered tokens for which the model has no
@@ -117,18 +113,40 @@ def _read_foreign(folder: Folder, lowercase: bool | None) -> Tokenizer | None:
     """The tokenizer of a folder that another program made."""
     engine_file, vocab_txt = folder.path / ENGINE_FILE, folder.path / wordpiece.FILE
     has_model = (folder.path / sentencepiece.FILE).exists()
-    if folder.engine.get("model") and not has_model and takes_file(folder):
+    has_engine = bool(folder.engine.get("model")) and not has_model
+    if has_engine and takes_file(folder):
         if vocab_txt.exists():
             entries, _ = read_entries(vocab_txt, read_vocabulary(vocab_txt))
             check_same_vocabulary(engine_file, folder.engine, entries)
         return read_declared(engine_file, folder.engine, folder.settings)
+    if has_engine and class_of(folder) in CLASS_RULES:
+        return _of_class_rules(folder)
     if vocab_txt.exists():
         return _wordpiece(folder, lowercase, read_vocabulary(vocab_txt), vocab_txt)
-    if has_model:
-        return _sentencepiece(folder, lowercase)
+    piece_model = piece_model_in(folder.path)
+    if piece_model is not None:
+        return read_piece_model(folder, piece_model, lowercase)
     if (folder.path / byte_bpe.FILE).exists():
         return _byte_bpe(folder)
-    return _from_engine(folder, lowercase) if folder.engine else None
+    if folder.engine:
+        return _from_engine(folder, lowercase)
+    check_no_other_model(folder.path)
+    return None
+
+
+def _of_class_rules(folder: Folder) -> Tokenizer:
+    """The tokenizer of a class of `CLASS_RULES`, whose rules the file must have.
+
+    A file of other rules was made by version 4 of `transformers` of the model beside it, if there
+    is one, which has its own.
+    """
+    file, name = folder.path / ENGINE_FILE, class_of(folder)
+    differences = list(class_differences(name, str(file), folder.engine, folder.settings))
+    piece_model = piece_model_in(folder.path)
+    if differences and piece_model is not None:
+        return read_piece_model(folder, piece_model, None)
+    check_rules(file, differences)
+    return read_declared(file, folder.engine, folder.settings, engine_first=False)
 
 
 def _wordpiece(
@@ -152,7 +170,7 @@ def _wordpiece(
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
     entries, _ = read_entries(file, content)
-    kept = _kept(folder, entries, SPECIAL_TOKENS)
+    kept = kept_of(folder, entries, SPECIAL_TOKENS)
     _check_new_words(path, kept, uncased, accents)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
@@ -160,15 +178,6 @@ def _wordpiece(
     check_rules(path / ENGINE_FILE, bert_differences(engine))
     check_roles(path, settings, SPECIAL_TOKENS)
     return tokenizer
-
-
-def _kept(folder: Folder, entries: Iterable[str], roles: Sequence[str]) -> Kept:
-    """The tokens of the folder that text keeps whole, beside the vocabulary's own `entries`."""
-    _, name = declared_class(folder)
-    listed = listed_tokens(folder.path, folder.settings, folder.engine, name in GENERAL_CLASSES)
-    room = folder.model.get("vocab_size")
-    ids = {entry: i for i, entry in enumerate(entries)}
-    return kept_whole(listed, ids, roles, room if type(room) is int else 0)
 
 
 def _check_new_words(
@@ -194,49 +203,6 @@ def _check_new_words(
         )
 
 
-def _sentencepiece(folder: Folder, lowercase: bool | None) -> SentencePiece:
-    path, settings = folder.path, folder.settings
-    file, settings_file = path / sentencepiece.FILE, path / SETTINGS_FILE
-    # T5 and XLNet have a spiece.model too, and clean text in other ways.
-    check_class(folder, ALBERT_CLASSES)
-    # The cleaning here always removes accents, as ALBERT's tokenizer does by default.
-    keep_accents = settings.get("keep_accents", False)
-    check(
-        keep_accents is False,
-        where=f"{settings_file}: keep_accents",
-        found=keep_accents,
-        expected="false",
-    )
-    uncased = first_given(settings.get("do_lower_case"), lowercase, True)
-    check_bool(f"{settings_file}: do_lower_case", uncased)
-    content = read_vocabulary(file)
-    tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
-    # After `SentencePiece` has opened the file: `read_sentencepiece` relies on a sound one.
-    algorithm = read_sentencepiece(content).algorithm
-    check(
-        algorithm == UNIGRAM,
-        where=str(file),
-        found=f"a model of SentencePiece's algorithm {algorithm}",
-        expected="unigram, as ALBERT's",
-    )
-    tokenizer.check_word_starts(file)
-    roles = _role_pieces(tokenizer)
-    kept = _kept(folder, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
-    check(
-        not kept.tokens,
-        where=f"{path}: registered tokens",
-        found=repr(kept.tokens[0].content if kept.tokens else ""),
-        expected="none beside a SentencePiece model, but its special tokens",
-    )
-    check_roles(path, settings, roles)
-    return tokenizer
-
-
-def _role_pieces(tokenizer: Tokenizer) -> list[str]:
-    """The names of the special tokens, in the order of `ROLES`."""
-    return tokenizer.pieces([getattr(tokenizer, f"{role}_id") for role in ROLES])
-
-
 def _byte_bpe(folder: Folder) -> ByteBPE:
     path, engine_file, engine = folder.path, folder.path / ENGINE_FILE, folder.engine
     check_class(folder, BYTE_BPE_CLASSES)
@@ -252,9 +218,9 @@ def _byte_bpe(folder: Folder) -> ByteBPE:
 
 def _with_registered(folder: Folder, tokenizer: ByteBPE) -> ByteBPE:
     """The tokenizer with the folder's registered tokens."""
-    roles = _role_pieces(tokenizer)
+    roles = tokenizer.role_pieces()
     check_roles(folder.path, folder.settings, roles)
-    kept = _kept(folder, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
+    kept = kept_of(folder, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
     return tokenizer.with_registered(folder.path, kept)
 
 

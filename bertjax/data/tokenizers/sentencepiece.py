@@ -31,6 +31,7 @@ from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
     ENGINE_FILE,
     MASK,
+    ROLES,
     SPECIAL_TOKENS,
     bert_post_processor,
     engine_json,
@@ -239,7 +240,7 @@ class SentencePiece:
         model = self._parsed
         if engine_problem(model) is None:
             engine = engine_of(model, self._cleaning.normalizers())
-            post_processor = bert_post_processor(self._special, self.cls_id, self.sep_id)
+            post_processor = bert_post_processor(*self._ends())
             # The space before a mask is left out: there, or with the spaces at a part's end.
             absorbs = not model.remove_extra_whitespaces
             files[ENGINE_FILE] = engine_json(engine, self._special, post_processor, absorbs)
@@ -253,6 +254,15 @@ class SentencePiece:
             model_max_length,
             self.word_rule,
         )
+
+    def role_pieces(self) -> list[str]:
+        """Return the names of the special tokens, in the order of `ROLES`."""
+        return list(self._special)
+
+    def _ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The tokens before and after a text, with their ids."""
+        names = dict(zip(ROLES, self._special, strict=True))
+        return (names["cls"], self.cls_id), (names["sep"], self.sep_id)
 
     def check_word_starts(self, path: object) -> None:
         """Raise `UserError`, naming `path`, where no piece shows that it begins a word.
@@ -284,6 +294,11 @@ class SentencePiece:
     def _parsed(self) -> sentencepiece_model.Model:
         """The model with the scores that it encodes with."""
         return sentencepiece_model.read_model(self._model.serialized_model_proto())
+
+
+def check_model(path: object, content: bytes) -> None:
+    """Raise `UserError`, naming `path`, unless these are the bytes of a model."""
+    _open_model(path, content)
 
 
 def letter_cleaning(path: object, content: bytes, config: TokenizerConfig) -> str:

@@ -17,8 +17,8 @@ _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _NAME, _SCORE, _TYPE = 1, 2, 3
 _ALGORITHM, _SPACE_AS_SUFFIX, _BYTE_FALLBACK, _UNK_ID = 3, 24, 35, 40
 _RULE_NAME, _CHARSMAP, _DUMMY_PREFIX, _EXTRA_WHITESPACES, _ESCAPE_WHITESPACES = 1, 2, 3, 4, 5
-# Types of entries. The others: 2 unknown, 3 control.
-NORMAL, USER_DEFINED, UNUSED, BYTE = 1, 4, 5, 6
+# Types of entries. The other one: 2 unknown.
+NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
 # Wire types of protobuf: how a field's value is encoded.
 # See https://protobuf.dev/programming-guides/encoding/.
 _VARINT, _FIXED64, _BYTES, _FLOAT = 0, 1, 2, 5
@@ -99,6 +99,15 @@ def with_symbol(content: bytes, id: int, name: str) -> bytes:
     symbol = bytes([_NAME << 3 | _BYTES]) + _varint(len(encoded)) + encoded
     symbol += bytes([_TYPE << 3 | _VARINT, USER_DEFINED])
     return _with_fields(content, lambda i, _: symbol if i == id else b"")
+
+
+def with_control_piece(content: bytes, name: str) -> bytes:
+    """Return the model file with one more entry, which no text becomes."""
+    encoded = name.encode()
+    fields = bytes([_NAME << 3 | _BYTES]) + _varint(len(encoded)) + encoded
+    fields += bytes([_SCORE << 3 | _FLOAT]) + struct.pack("<f", 0.0)
+    fields += bytes([_TYPE << 3 | _VARINT, CONTROL])
+    return content + bytes([_PIECES << 3 | _BYTES]) + _varint(len(fields)) + fields
 
 
 def _with_fields(content: bytes, fields_of: Callable[[int, bytes], bytes]) -> bytes:

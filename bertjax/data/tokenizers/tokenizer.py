@@ -56,12 +56,10 @@ class Tokenizer(Protocol):
     """Number of entries of the vocabulary, special tokens included."""
     pad_id: int
     """Id of the padding."""
-    unk_id: int
-    """Id for text that the vocabulary cannot represent."""
     cls_id: int
     """Id of the token before the first text."""
     sep_id: int
-    """Id of the token after each text."""
+    """Id of the token after each text; it may be that of `cls_id` or `pad_id` too."""
     mask_id: int
     """Id of a masked token."""
     special_ids: np.ndarray
@@ -74,6 +72,10 @@ class Tokenizer(Protocol):
     """Entries that text keeps whole, as `<user>`; special ids are none of them."""
     fingerprint: str
     """Hexadecimal digest that changes if the ids of any text could change."""
+
+    @property
+    def unk_id(self) -> int | None:
+        """Id for text that the vocabulary cannot represent; None where it represents any text."""
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of all texts, one text after another, and the offset of each text in them.

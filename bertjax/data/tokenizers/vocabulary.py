@@ -70,7 +70,7 @@ def save_files(
     kind: str,
     lowercase: bool,
     files: Mapping[str, bytes],
-    special: Sequence[str] = SPECIAL_TOKENS,
+    special: Sequence[str | None] = SPECIAL_TOKENS,
     settings: Mapping[str, Any] | None = None,
     model_max_length: int | None = None,
     word_rule: int = FIRST_RULE,
@@ -80,14 +80,15 @@ def save_files(
     Args:
         files: contents by file name. The settings do not name them: slow tokenizers of
             `transformers` 4 would take a name there for a path, from the folder in which they run.
-        special: names of the special tokens in the order of `ROLES`.
+        special: names of the special tokens in the order of `ROLES`; None for a role without one.
         settings: further settings of the kind, for `load_tokenizer` or for `transformers`.
         model_max_length: number of ids to which `transformers` truncates text when it is asked to.
         word_rule: where words begin; the first rule is not written, as before there were others.
     """
     path = epath.Path(folder)
     # pad_token and so on: the names under which `transformers` looks for them.
-    role_settings = {f"{role}_token": token for role, token in zip(ROLES, special, strict=True)}
+    pairs = zip(ROLES, special, strict=True)
+    role_settings = {f"{role}_token": token for role, token in pairs if token is not None}
     all_settings = {
         "kind": kind,
         "do_lower_case": lowercase,
@@ -132,14 +133,17 @@ def engine_json(
 
 
 def bert_post_processor(
-    special: Sequence[str], cls_id: int, sep_id: int
+    cls: tuple[str, int], sep: tuple[str, int]
 ) -> processors.TemplateProcessing:
-    """[CLS] A [SEP] for one text, [CLS] A [SEP] B [SEP] with segments 0 and 1 for two."""
-    cls, sep = special[ROLES.index("cls")], special[ROLES.index("sep")]
+    """[CLS] A [SEP] for one text, [CLS] A [SEP] B [SEP] with segments 0 and 1 for two.
+
+    `cls` and `sep` are names with their ids.
+    """
+    begin, end = cls[0], sep[0]
     return processors.TemplateProcessing(
-        single=[f"{cls}:0", "$A:0", f"{sep}:0"],
-        pair=[f"{cls}:0", "$A:0", f"{sep}:0", "$B:1", f"{sep}:1"],
-        special_tokens=[(cls, cls_id), (sep, sep_id)],
+        single=[f"{begin}:0", "$A:0", f"{end}:0"],
+        pair=[f"{begin}:0", "$A:0", f"{end}:0", "$B:1", f"{end}:1"],
+        special_tokens=[cls, sep],
     )
 
 

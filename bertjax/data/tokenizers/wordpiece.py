@@ -23,10 +23,12 @@ from bertjax.data.tokenizers.given.vocab_txt import (
 )
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
+    CLS,
     CONTINUES,
     ENGINE_FILE,
     MASK,
     MAX_WORD_CHARACTERS,
+    SEP,
     SPECIAL_TOKENS,
     UNK,
     bert_post_processor,
@@ -226,7 +228,7 @@ class WordPiece:
         return self._engine.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        post_processor = bert_post_processor(SPECIAL_TOKENS, self.cls_id, self.sep_id)
+        post_processor = bert_post_processor((CLS, self.cls_id), (SEP, self.sep_id))
         engine = engine_json(self._engine, SPECIAL_TOKENS, post_processor)
         settings = {
             "tokenizer_class": "BertTokenizer",

@@ -120,6 +120,9 @@ def save(
     # Without a tokenizer the positions tell RoBERTa's padding id; that of the others is 0.
     pad_id = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
     values = huggingface_config(family.name, config, pad_id, head)
+    if tokenizer is not None:
+        for name, role in family.special_ids.items():
+            values[name] = getattr(tokenizer, f"{role}_id")
     # Sorted like the output of save_pretrained, so that two exports can be compared line by line.
     written = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
     if tokenizer is not None:

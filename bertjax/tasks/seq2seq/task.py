@@ -278,8 +278,15 @@ def make_task(
     """Return the task for this tokenizer.
 
     The defaults of beam size and length penalty are those of arXiv 1706.03762, section 6.1. Raises
-    `UserError` if sacrebleu is not installed.
+    `UserError` if sacrebleu is not installed, or if padding would end a text.
     """
+    ends = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id}
+    check(
+        len(ends) == 3,
+        where=f"task {name}",
+        found="a tokenizer in which one token pads, begins or ends a text",
+        expected="a token for each: the end of a target would be its padding",
+    )
     check_installed()  # now, not after the first epoch
     search = decode.Search(
         cls_id=tokenizer.cls_id,

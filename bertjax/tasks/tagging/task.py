@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -140,10 +140,10 @@ class Tagging(LinearHeadTask):
     ) -> EncodedExamples:
         """Return [CLS] words [SEP]; a long sentence is cut between words into several rows.
 
-        Each word has one piece or more: [UNK] if the tokenizer gives none. A word that is too long
-        for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
-        `labels`. A tag that the task does not have gives -1: the word is not in the loss, and
-        the tag is never predicted (`check_unknown_tags` says so).
+        Each word has one piece or more: [UNK] if the tokenizer gives none, or [MASK] if it has no
+        [UNK]. A word that is too long for a row keeps its first pieces. Token targets are
+        `word_begins` and, with `targets`, `labels`. A tag that the task does not have gives -1: the
+        word is not in the loss, and the tag is never predicted (`check_unknown_tags` says so).
 
         Raises `UserError` if the words or tags are from other columns than those of training, or
         the tags in another form or scheme (`check_same_form`).
@@ -162,7 +162,8 @@ class Tagging(LinearHeadTask):
         ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
         ids[offsets[:-1]] = tokenizer.cls_id
         # Words that the tokenizer drops, such as control characters, need a position for their tag.
-        ids[first_pieces] = tokenizer.unk_id
+        no_unknown = tokenizer.unk_id is None
+        ids[first_pieces] = tokenizer.mask_id if no_unknown else tokenizer.unk_id
         known = np.flatnonzero(counts)
         kept = sizes[known]
         ids[ranges(first_pieces[known], first_pieces[known] + kept)] = pieces[
@@ -279,10 +280,21 @@ def _word_weights(batch: Batch) -> Array:
 def _words(examples: Iterable[TaggedExample], tokenizer: Tokenizer) -> list[str]:
     """Return the words of all sentences in the form that the tokenizer needs."""
     words = chain.from_iterable(example.words for example in examples)
-    if tokenizer.kind == "byte_bpe":
-        # In byte-level BPE, the first piece of a word in a sentence includes the space before it.
-        return [f" {word}" for word in words]
-    return list(words)
+    before = _before_word(tokenizer)
+    return [before + word for word in words]
+
+
+def _before_word(tokenizer: Tokenizer) -> str:
+    """A space, if the first piece of a word has the one before it, as in byte-level BPE.
+
+    Some tokenizers put it before every text: there a word alone begins as in a sentence.
+    """
+    ids, begins = tokenizer.encode_batch(["a", " a"])
+    alone, spaced = (tokenizer.starts_word[ids[a:b][:1]].any() for a, b in pairwise(begins))
+    if alone:
+        return ""
+    # A vocabulary may lack the letter.
+    return " " if spaced or tokenizer.kind == "byte_bpe" else ""
 
 
 def confusion(

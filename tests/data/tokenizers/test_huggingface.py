@@ -174,7 +174,8 @@ def changed(tree, value, *keys):
 
 
 @pytest.mark.parametrize("kind,keys,value,message", [
-    ("wordpiece", ("model", "type"), "Unigram", "found a model of type 'Unigram', expected WordPiece or BPE"),
+    ("wordpiece", ("model", "type"), "WordLevel", "found a model of type 'WordLevel', expected one of WordPiece, BPE, Unigram"),
+    ("wordpiece", ("model", "type"), "Unigram", "vocab: found dict, expected a list of entries with their scores"),
     ("wordpiece", ("model",), [1], "model: found list, expected an object"),
     ("wordpiece", ("model", "vocab"), [["a", 0]], "found a vocabulary of type list"),
     ("wordpiece", ("model", "vocab"), {"a": 0, "b": 2}, "found 2 entries with ids that are not 0 to 1"),

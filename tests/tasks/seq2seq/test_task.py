@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig
+from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.model import functional
@@ -19,6 +20,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
+from tests.data.tokenizers.family_folders import eurobert, one_end_token
 from tests.factory import SMALL_MODEL
 from tests.tasks.seq2seq.cases import (
     CLS,
@@ -41,6 +43,12 @@ def tokenizer():
     return WordPiece(
         "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
     )
+
+
+def test_a_tokenizer_that_pads_with_the_end_of_a_text_is_refused(tmp_path):
+    for make in (eurobert, one_end_token):
+        with pytest.raises(UserError, match="task t: found a tokenizer in which one token pads"):
+            make_task("t", read_tokenizer_folder(make(tmp_path / make.__name__)))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig, TokenizerConfig
+from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.model import functional
@@ -22,6 +23,7 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.labels import check_rules, labels_of
 from bertjax.tasks.tagging.task import LABELS, WORD_BEGINS, Tagging, confusion
+from tests.data.tokenizers.family_folders import FAMILIES, deberta, eurobert
 from tests.factory import SMALL_MODEL, random_batch
 from tests.tasks.tagging.test_conll import error_of
 
@@ -72,6 +74,35 @@ def test_words_without_pieces_shift_nothing():
     )
     assert rows.ids.tolist() == [CLS, UNK, A, UNK, UNK, UNK, SEP]
     assert rows.token_targets[LABELS].tolist() == [-1, 1, 0, 2, 0, 1, -1]
+
+
+def test_words_without_pieces_are_the_mask_where_no_token_is_for_unknown_text(tmp_path):
+    folder = eurobert(tmp_path)
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["normalizer"] = {"type": "Replace", "pattern": {"Regex": " ?q+"}, "content": ""}
+    file.write_text(json.dumps(content))
+    tokenizer = read_tokenizer_folder(folder)
+    assert tokenizer.unk_id is None
+    rows = NER.encode([sentence("a qq b", "B-A O I-A")], tokenizer, 16, targets=True)
+    first, missing, last = np.flatnonzero(rows.token_targets[WORD_BEGINS])
+    assert last == missing + 1
+    assert rows.ids[missing] == tokenizer.mask_id
+    assert tokenizer.starts_word[rows.ids[[first, last]]].all()
+
+
+@pytest.mark.parametrize("make", [*FAMILIES, deberta], ids=lambda make: make.__name__)
+def test_words_have_the_pieces_that_they_have_in_their_sentence(make, tmp_path):
+    tokenizer = read_tokenizer_folder(make(tmp_path / "x"))
+    text = "der schnelle Fuchs isn't quick"
+    rows = NER.encode([sentence(text)], tokenizer, 64, targets=False)
+    inner = rows.ids[1:-1].tolist()
+    # Of a sentence in the midst of a text, unless each text begins as if a space were before it.
+    expected = [tokenizer.encode_batch([f"{space}{text}"])[0].tolist() for space in ("", " ")]
+    assert inner in expected
+    begins = np.flatnonzero(rows.token_targets[WORD_BEGINS])
+    assert tokenizer.starts_word[rows.ids[begins]].all()
+    assert len(begins) == len(text.split())
 
 
 def test_long_sentences_are_cut_between_words_and_long_words_at_their_end():

@@ -9,24 +9,17 @@ from etils import epath
 
 from bertjax.data.tokenizers.declared.content import section
 from bertjax.data.tokenizers.declared.rules import Difference
+from bertjax.data.tokenizers.given.class_names import GENERAL_CLASSES
 from bertjax.data.tokenizers.given.folder import Folder
 from bertjax.data.tokenizers.given.merges import engine_merges
-from bertjax.data.tokenizers.given.tokenizer_class import declared_class
+from bertjax.data.tokenizers.given.tokenizer_class import class_of
 from bertjax.errors import check, mismatch
 from bertjax.storage import Json
 
-# `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
-GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
-
 
 def takes_file(folder: Folder) -> bool:
-    """Return whether `transformers` takes a folder's file as it is, whatever it declares.
-
-    The general classes do, and so it does with nothing else that says what the folder is: a
-    `config.json` does by its `model_type` alone.
-    """
-    _, name = declared_class(folder)
-    return name in GENERAL_CLASSES if name else not folder.model.get("model_type")
+    """Return whether `transformers` takes a folder's file as it is, whatever it declares."""
+    return class_of(folder) in GENERAL_CLASSES
 
 
 def check_rules(file: epath.Path, differences: Iterable[Difference]) -> None:

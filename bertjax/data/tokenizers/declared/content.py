@@ -4,17 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bertjax.data.tokenizers.byte_bpe import by_id
+from bertjax.data.tokenizers.declared.roles import named_roles
 from bertjax.data.tokenizers.given.token_json import Listed, json_of
-from bertjax.data.tokenizers.vocabulary import (
-    ALBERT_TOKENS,
-    ROBERTA_TOKENS,
-    ROLES,
-    SPECIAL_TOKENS,
-)
 from bertjax.errors import check
 from bertjax.storage import Json
 
-MODELS = ("WordPiece", "BPE")
+MODELS = ("WordPiece", "BPE", "Unigram")
 # What decides the ids; the others say what is put around them, and how they are read back.
 DECISIVE = ("normalizer", "pre_tokenizer", "model", "added_tokens")
 _SECTIONS = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
@@ -29,8 +24,16 @@ class Content(NamedTuple):
     """The file, with the tokens that the settings beside it add; without limits of length."""
     ids: dict[str, int]
     """Every entry, added tokens included: 0 and up, without gaps."""
-    special: tuple[str, ...]
-    """The names of the special tokens, in the order of `ROLES`."""
+    roles: Mapping[str, str]
+    """The name of the special token of each role, in the order of `ROLES`. One token may have
+    several roles; the role of unknown text need not have one."""
+    raw: bytes
+    """The file's bytes; empty where they are not known."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The names of the special tokens, each once, in the order of `ROLES`."""
+        return tuple(dict.fromkeys(self.roles.values()))
 
     def entries(self) -> list[str]:
         """Return the entries in the order of their ids."""
@@ -46,12 +49,14 @@ class Content(NamedTuple):
         return tokens
 
 
-def read_content(file: str, engine: Json, settings: Json, listed: Sequence[Listed]) -> Content:
+def read_content(
+    file: str, engine: Json, settings: Json, listed: Sequence[Listed], raw: bytes = b""
+) -> Content:
     """Return a file's content with the tokens that are `listed` in it and beside it.
 
-    `settings` are those beside it, which name the special tokens. Raises `UserError`, naming the
-    field, for a model that is not of `MODELS`, for ids with gaps, and for special tokens that are
-    missing or are one token in two roles.
+    `settings` are those beside it, which name the special tokens; `raw` is the file itself. Raises
+    `UserError`, naming the field, for a model that is not of `MODELS`, for ids with gaps, and for
+    special tokens that are missing or have two roles that must differ.
     """
     model = read_model(file, engine)
     sections = {name: section(file, engine, name) for name in _SECTIONS}
@@ -61,15 +66,16 @@ def read_content(file: str, engine: Json, settings: Json, listed: Sequence[Liste
     # `transformers` would not find special tokens in text then, but find them as entries.
     splits = settings.get("split_special_tokens", False)
     check(splits is False, where=f"{file}: split_special_tokens", found=splits, expected="false")
-    ids: dict[str, int] = dict(model["vocab"])
+    ids = model_ids(model)
+    unknown = unknown_token(model)
     added = [_added(token, ids) for token in listed]
-    special = _special(file, ids, settings)
-    _check_unknown(file, model, special)
+    roles = named_roles(file, ids, settings, unknown, sections["post_processor"])
+    _check_unknown(file, unknown, ids, model, roles)
     content: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None}
     content |= {"added_tokens": added}
     # `null` and not an empty object is a section that is not there.
     content |= {name: values or None for name, values in sections.items()}
-    return Content(file, content | {"model": model}, ids, special)
+    return Content(file, content | {"model": model}, ids, roles, raw)
 
 
 def read_model(file: str, engine: Json) -> dict[str, Any]:
@@ -80,8 +86,11 @@ def read_model(file: str, engine: Json) -> dict[str, Any]:
         model["type"] in MODELS,
         where=file,
         found=f"a model of type {model['type']!r}",
-        expected="WordPiece or BPE, or spiece.model, from which it was made, beside it",
+        expected="one of " + ", ".join(MODELS),
     )
+    if model["type"] == "Unigram":
+        _check_scored(file, model)
+        return model
     check(
         isinstance(model.get("vocab"), dict),
         where=file,
@@ -90,6 +99,23 @@ def read_model(file: str, engine: Json) -> dict[str, Any]:
     )
     by_id(file, model["vocab"])
     return model
+
+
+def model_ids(model: Json) -> dict[str, int]:
+    """Return the ids of a model's entries; a Unigram has a list of entries with their scores."""
+    vocab = model["vocab"]
+    if isinstance(vocab, list):
+        return {entry: i for i, (entry, _) in enumerate(vocab)}
+    return dict(vocab)
+
+
+def unknown_token(model: Json) -> str | None:
+    """Return the entry of a model that stands for unknown text; None where it has none."""
+    if model["type"] != "Unigram":
+        name: str | None = model.get("unk_token")
+        return name
+    entry: str = model["vocab"][model["unk_id"]][0]
+    return entry
 
 
 def section(file: str, engine: Json, name: str) -> Json:
@@ -121,6 +147,8 @@ def _guessed(model: Json) -> str | None:
     """The type of a model in older files, which do not say it."""
     if "merges" in model:
         return "BPE"
+    if "unk_id" in model:
+        return "Unigram"
     return "WordPiece" if "max_input_chars_per_word" in model else None
 
 
@@ -138,50 +166,56 @@ def _added(listed: Listed, ids: dict[str, int]) -> dict[str, Any]:
     return {"id": place, **json_of(listed.token)}
 
 
-def _special(file: str, ids: Mapping[str, int], settings: Json) -> tuple[str, ...]:
-    """The names of the special tokens: those of the settings, and for others the usual ones."""
-    given = {role: _name(settings.get(f"{role}_token")) for role in ROLES}
-    usual = _usual(ids, given)
-    names = tuple(given[role] or name for role, name in zip(ROLES, usual, strict=True))
-    for role, name in zip(ROLES, names, strict=True):
-        check(
-            name in ids,
-            where=file,
-            found=f"no {name} among {len(ids)} entries",
-            expected=f"one, or the name of the special token in {role}_token",
-        )
+def _check_scored(file: str, model: Json) -> None:
+    """Refuse a Unigram without a list of scored entries, or without an entry for unknown text."""
+    vocab: Any = model.get("vocab")
+    unknown: Any = model.get("unk_id")
     check(
-        len(set(names)) == len(ROLES),
-        where=file,
-        found="the special tokens " + " ".join(names),
-        expected="another token for each of " + ", ".join(ROLES),
+        isinstance(vocab, list),
+        where=f"{file}: vocab",
+        found=type(vocab).__name__,
+        expected="a list of entries with their scores",
     )
-    return names
-
-
-def _name(token: object) -> str:
-    """The text of a token, which is given as a text or as an object; empty where there is none."""
-    content = token.get("content") if isinstance(token, Mapping) else token
-    return content if isinstance(content, str) else ""
-
-
-def _usual(ids: Mapping[str, int], given: Mapping[str, str]) -> Sequence[str]:
-    """The set of usual names of which least is missing, where the settings give none."""
-
-    def missing(names: Sequence[str]) -> int:
-        pairs = zip(ROLES, names, strict=True)
-        return sum(not given[role] and name not in ids for role, name in pairs)
-
-    return min((SPECIAL_TOKENS, ROBERTA_TOKENS, ALBERT_TOKENS), key=missing)
-
-
-def _check_unknown(file: str, model: Json, special: Sequence[str]) -> None:
-    """Refuse a model whose token for unknown text is not that of the settings."""
-    unknown = model.get("unk_token")
-    expected = special[ROLES.index("unk")]
-    # A model of byte-level BPE need not have one.
+    wrong = [entry for entry in vocab if not _is_scored(entry)]
     check(
-        unknown is None or (unknown == expected and expected in model["vocab"]),
+        not wrong,
+        where=f"{file}: vocab",
+        found=repr(wrong[:1])[:80],
+        expected="entries, each a text and its score",
+    )
+    entries = [entry for entry, _ in vocab]
+    check(
+        len(set(entries)) == len(entries),
+        where=f"{file}: vocab",
+        found="an entry that stands there twice",
+        expected="each once",
+    )
+    check(
+        # `isinstance` would take JSON's true for the id 1.
+        type(unknown) is int and 0 <= unknown < len(vocab),
+        where=f"{file}: unk_id",
+        found=repr(unknown),
+        expected="the id of the entry for unknown text: the package ends with an error without it",
+    )
+
+
+def _is_scored(entry: object) -> bool:
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    name, score = entry
+    return isinstance(name, str) and type(score) in (int, float)
+
+
+def _check_unknown(
+    file: str, unknown: str | None, ids: Mapping[str, int], model: Json, roles: Mapping[str, str]
+) -> None:
+    """Refuse a model whose token for unknown text is not that of the settings."""
+    # A model of byte-level BPE need not have one.
+    if unknown is None:
+        return
+    expected = roles.get("unk")
+    check(
+        unknown == expected and ids[unknown] < len(model["vocab"]),
         where=f"{file}: unk_token",
         found=repr(unknown),
         expected=f"{expected!r}, as the special token, and it in the vocabulary",

@@ -45,7 +45,11 @@ def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     model = dict(content.engine["model"])
     made = _merged_pieces(content.file, model)
     new = {name: _HIDDEN + name for name in names if name not in made}
-    model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
+    vocab = model["vocab"]
+    if isinstance(vocab, list):
+        model["vocab"] = [[new.get(entry, entry), score] for entry, score in vocab]
+    else:
+        model["vocab"] = {new.get(entry, entry): i for entry, i in vocab.items()}
     if model.get("unk_token"):
         model["unk_token"] = new.get(model["unk_token"], model["unk_token"])
     added = []

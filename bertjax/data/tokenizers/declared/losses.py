@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from tokenizers import Tokenizer as Engine
 
-from bertjax.data.tokenizers.declared.content import Content
+from bertjax.data.tokenizers.declared.content import Content, unknown_token
 from bertjax.data.tokenizers.losses import (
     CharacterCounts,
     LeftOut,
@@ -27,7 +27,9 @@ class DeclaredLosses:
         self.strip_accents = self._strips("é")
         self._marks = CharacterCounts(self._strips)
         # A model with a token for unknown text leaves out none.
-        has_unknown = content.engine["model"].get("unk_token") is not None
+        unknown = unknown_token(content.engine["model"])
+        has_unknown = unknown is not None
+        self._unknown_id = None if unknown is None else content.ids[unknown]
         self.leaves_out = not has_unknown and not _has_all_bytes(engine, content, is_bytes)
         self._left_out = CharacterCounts(self._is_left_out)
 
@@ -53,8 +55,8 @@ class DeclaredLosses:
         count = 0
         encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         for text, encoding in zip(texts, encodings, strict=True):
-            for token, (begin, end) in zip(encoding.tokens, encoding.offsets, strict=True):
-                if token == self._engine.model.unk_token:
+            for i, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                if i == self._unknown_id:
                     count += len("".join(text[begin:end].split()))
         return count
 

@@ -6,7 +6,6 @@ would be lost.
 
 from bertjax.data.tokenizers.declared.content import Content
 from bertjax.data.tokenizers.declared.engines import open_engine, plain_engine
-from bertjax.data.tokenizers.vocabulary import ROLES
 from bertjax.errors import check
 
 SHORTEST_NAME = 3  # characters of a name in capitals, such as PAD
@@ -14,7 +13,7 @@ SHORTEST_NAME = 3  # characters of a name in capitals, such as PAD
 
 def check_names(content: Content) -> None:
     """Refuse a special token whose name is a word that the rules find in text, such as `fox`."""
-    for role, name in zip(ROLES, content.special, strict=True):
+    for role, name in content.roles.items():
         check(
             _is_marked(name) or not _is_found(content, name),
             where=f"{content.file}: {role}_token",
@@ -35,13 +34,13 @@ def _is_marked(name: str) -> bool:
 def _is_found(content: Content, name: str) -> bool:
     """Return whether the rules make the name's entry of text, without looking for it."""
     model = content.engine["model"]
-    if name not in model["vocab"]:
+    if content.ids[name] >= len(model["vocab"]):
         return False
     others = [token for token in content.added() if token["content"] not in content.special]
     rules = {**content.engine, "added_tokens": others, "post_processor": None}
     i = content.ids[name]
     engines = [open_engine(content.file, rules)]
-    if name == content.special[ROLES.index("unk")]:
+    if name == content.roles.get("unk"):
         # Text that is unknown without the name becomes this token anyway.
         engines.append(plain_engine(content, content.special))
     rest = name.removeprefix(model.get("continuing_subword_prefix") or "")

@@ -5,7 +5,6 @@ the same ids, is faster, and is the one of runs that began before files were rea
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,12 @@ from tokenizers import Tokenizer as Engine
 from bertjax.data.tokenizers.byte_bpe import ByteBPE
 from bertjax.data.tokenizers.declared.content import Content, read_content
 from bertjax.data.tokenizers.declared.engines import open_engine
-from bertjax.data.tokenizers.declared.inputs import form_of
+from bertjax.data.tokenizers.declared.inputs import (
+    check_added_ends,
+    form_of,
+    uses_segments,
+    warn_of_other_inputs,
+)
 from bertjax.data.tokenizers.declared.names import check_names
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
@@ -31,27 +35,30 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check
 from bertjax.storage import Json, read_json, read_json_if_there
 
-log = logging.getLogger("bertjax")
 Tokenizer = WordPiece | ByteBPE | DeclaredTokenizer
 
 
-def read_declared(file: epath.Path, engine: Json, settings: Json) -> Tokenizer:
+def read_declared(
+    file: epath.Path, engine: Json, settings: Json, engine_first: bool = True
+) -> Tokenizer:
     """Return the tokenizer that a folder's `tokenizer.json` declares, with its other `settings`.
 
-    Raises `UserError`, naming the file and the field, for what cannot be reproduced.
+    `engine_first` is that of `listed_tokens`: whether the folder has a general class. Raises
+    `UserError`, naming the file and the field, for what cannot be reproduced.
     """
     folder = file.parent
-    listed = listed_tokens(folder, settings, engine, engine_first=True)
+    listed = listed_tokens(folder, settings, engine, engine_first)
     settings = all_settings(folder, settings)
-    content = read_content(str(file), engine, settings, listed)
-    return _tokenizer_of(content, settings)
+    content = read_content(str(file), engine, settings, listed, read_vocabulary(file))
+    return _tokenizer_of(content, settings, folder / SETTINGS_FILE)
 
 
 def load_declared(folder: epath.Path, settings: Json, word_rule: int) -> DeclaredTokenizer:
     """Return the tokenizer that was saved in a folder, from its `tokenizer.json`."""
     file = folder / ENGINE_FILE
     engine = read_json(file)
-    content = read_content(str(file), engine, settings, engine_tokens(folder, engine))
+    listed = engine_tokens(folder, engine)
+    content = read_content(str(file), engine, settings, listed, read_vocabulary(file))
     _open_checked(content)
     return DeclaredTokenizer(content, settings, word_rule)
 
@@ -76,8 +83,9 @@ def open_declared(file: epath.Path, engine: Json) -> Tokenizer:
     `UserError` where they say otherwise than the file how letters are treated.
     """
     if file.name != ENGINE_FILE:
-        content = read_content(str(file), engine, {}, engine_tokens(file.parent, engine))
-        return _tokenizer_of(content, {})
+        listed = engine_tokens(file.parent, engine)
+        content = read_content(str(file), engine, {}, listed, read_vocabulary(file))
+        return _tokenizer_of(content, {}, file)
     settings_file = file.parent / SETTINGS_FILE
     settings = read_json_if_there(settings_file)
     tokenizer = read_declared(file, engine, settings)
@@ -116,22 +124,20 @@ def _open_checked(content: Content) -> Engine:
     return engine
 
 
-def _tokenizer_of(content: Content, settings: Json) -> Tokenizer:
-    form = form_of(content, _open_checked(content))
+def _tokenizer_of(content: Content, settings: Json, settings_file: epath.Path) -> Tokenizer:
+    """The tokenizer of a content; `settings` are those of `settings_file`, beside it."""
+    engine = _open_checked(content)
+    form = form_of(content, engine, uses_segments(settings))
+    check_added_ends(content, engine, settings_file, settings)
     check_names(content)
-    if form == "none":
-        log.warning(
-            "%s: post_processor: found none; inputs are [CLS] A [SEP] and [CLS] A [SEP] B [SEP], "
-            "here and in what is exported",
-            content.file,
-        )
+    warn_of_other_inputs(content, engine, form)
     # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
     lines = vocab_lines(content.file, content.entries())
-    if lines and is_bert(content) and form != "roberta":
+    if lines and is_bert(content) and form in ("none", "bert"):
         letters = content.engine["normalizer"]
         lowercase, accents = letters.get("lowercase", True), letters.get("strip_accents")
         return WordPiece(content.file, lines, lowercase, accents)
-    if is_roberta(content) and form != "bert":
+    if is_roberta(content) and form in ("none", "roberta"):
         merges = engine_merges(content.file, content.engine["model"].get("merges", []))
         prefix = content.engine["pre_tokenizer"].get("add_prefix_space") is True
         return ByteBPE(content.file, content.ids, merges, prefix)

@@ -20,6 +20,9 @@ def may_remove(content: Content) -> bool:
 
 
 def _keeps(step: Json) -> bool:
-    if step.get("type") == "Replace":
+    kind = step.get("type")
+    if kind == "Replace":
         return bool(step.get("content"))
-    return step.get("type") in _KEEPING and step.get("behavior") != "Removed"
+    # The package takes a step of which the type is no text by its other fields.
+    is_keeping = isinstance(kind, str) and kind in _KEEPING
+    return is_keeping and step.get("behavior") != "Removed"

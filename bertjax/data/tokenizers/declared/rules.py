@@ -8,7 +8,6 @@ from bertjax.data.tokenizers.vocabulary import (
     CONTINUES,
     MAX_WORD_CHARACTERS,
     ROBERTA_TOKENS,
-    ROLES,
     SPECIAL_TOKENS,
     UNK,
     missing_bytes,
@@ -115,6 +114,6 @@ def _adds_special_only(content: Content, mask_takes_space: bool) -> bool:
     by_name = {token["content"]: token for token in content.added()}
     if not set(by_name) <= set(content.special) or len(model_ids) != len(content.ids):
         return False
-    mask = by_name.get(content.special[ROLES.index("mask")], {})
+    mask = by_name.get(content.roles["mask"], {})
     expected = {"single_word": False, "lstrip": mask_takes_space, "rstrip": False}
     return all(mask.get(flag, False) == value for flag, value in expected.items())

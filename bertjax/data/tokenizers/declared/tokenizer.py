@@ -13,10 +13,14 @@ from tokenizers import Tokenizer as Engine
 from bertjax.config import TokenizerKind
 from bertjax.data.tokenizers.declared.content import DECISIVE, Content
 from bertjax.data.tokenizers.declared.engines import open_engine, plain_engine
-from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
+from bertjax.data.tokenizers.declared.inputs import (
+    export_post_processor,
+    form_of,
+    uses_segments,
+)
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.removal import may_remove
-from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
+from bertjax.data.tokenizers.declared.words import Mark, mark_of, shows_words, word_starts
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses, unread_of_texts
 from bertjax.data.tokenizers.vocabulary import (
@@ -29,6 +33,7 @@ from bertjax.data.tokenizers.vocabulary import (
 )
 from bertjax.data.tokenizers.word_starts import WORD_RULE
 from bertjax.errors import check
+from bertjax.storage import Json
 
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
@@ -38,6 +43,8 @@ _KEPT_SETTINGS = (
     "extra_special_tokens",
     "model_input_names",
     "clean_up_tokenization_spaces",
+    "bos_token",
+    "eos_token",
 )
 
 
@@ -56,9 +63,11 @@ class DeclaredTokenizer:
         self.kind: TokenizerKind = _kind(content, self._mark.is_bytes)
         self.vocab_size = len(content.ids)
         self._entries = content.entries()
-        role_ids = [content.ids[name] for name in content.special]
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
-        self.special_ids = np.array(role_ids, np.int32)
+        role_ids = {role: content.ids[name] for role, name in content.roles.items()}
+        self.unk_id = role_ids.get("unk")
+        self.pad_id, self.mask_id = role_ids["pad"], role_ids["mask"]
+        self.cls_id, self.sep_id = role_ids["cls"], role_ids["sep"]
+        self.special_ids = np.array([content.ids[name] for name in content.special], np.int32)
         self.registered: Sequence[AddedToken] = _registered(content)
         self._engine = plain_engine(content, content.special)
         check_distinct(self._engine, content.file, self.registered)
@@ -73,7 +82,9 @@ class DeclaredTokenizer:
             self.starts_word[:] = True
         self.starts_word[self.special_ids] = False
         self._kept_settings = {key: settings[key] for key in _KEPT_SETTINGS if settings.get(key)}
-        decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": content.special}
+        # Older fingerprints have the names of all roles in their order.
+        roles = content.special if len(content.special) == len(ROLES) else dict(content.roles)
+        decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": roles}
         text = json.dumps(decisive, sort_keys=True)
         self.fingerprint = fingerprint(ENGINE_FILE, self.lowercase, text.encode())
 
@@ -84,7 +95,9 @@ class DeclaredTokenizer:
 
     def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
         tokens, offsets = self.encode_batch(texts)
-        return tokens, offsets, self._losses.count(texts, tokens == self.unk_id, offsets)
+        no_id = -1  # of any token
+        is_unknown = tokens == (no_id if self.unk_id is None else self.unk_id)
+        return tokens, offsets, self._losses.count(texts, is_unknown, offsets)
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         begins_by_text: list[list[int]] = []
@@ -108,7 +121,7 @@ class DeclaredTokenizer:
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the mask takes the spaces beside it that the file says."""
-        own_mask = self._content.special[ROLES.index("mask")]
+        own_mask = self._content.roles["mask"]
         encoding = self._engine_with_mask.encode(
             text.replace(MASK, own_mask), add_special_tokens=False
         )
@@ -148,14 +161,15 @@ class DeclaredTokenizer:
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
         content = self._content
-        form = form_of(content, open_engine(content.file, content.engine))
-        engine = {**content.engine, "post_processor": export_post_processor(content, form)}
-        pre_tokenizer = engine["pre_tokenizer"] or {}
+        engine = open_engine(content.file, content.engine)
+        form = form_of(content, engine, uses_segments(self._kept_settings))
+        values = {**content.engine, "post_processor": export_post_processor(content, form)}
+        pre_tokenizer = values["pre_tokenizer"] or {}
         settings: dict[str, Any] = {
             RULES: ENGINE_FILE,
             "tokenizer_class": "PreTrainedTokenizerFast",
         }
-        if form != "roberta":
+        if form not in ("roberta", "flat"):
             # By default version 5 of `transformers` leaves the segments out.
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         settings |= self._kept_settings
@@ -166,8 +180,8 @@ class DeclaredTokenizer:
             folder,
             self.kind,
             self.lowercase,
-            {ENGINE_FILE: json.dumps(engine, ensure_ascii=False).encode()},
-            content.special,
+            {ENGINE_FILE: _file_of(values, content.raw)},
+            [content.roles.get(role) for role in ROLES],
             settings,
             model_max_length,
             self.word_rule,
@@ -175,7 +189,7 @@ class DeclaredTokenizer:
 
     @cached_property
     def _engine_with_mask(self) -> Engine:
-        mask = self._content.special[ROLES.index("mask")]
+        mask = self._content.roles["mask"]
         others = [name for name in self._content.special if name != mask]
         return plain_engine(self._content, others)
 
@@ -184,7 +198,7 @@ class DeclaredTokenizer:
         """The engine that writes ids as text."""
         engine = plain_engine(self._content, ())
         if engine.decoder is None:
-            engine.decoder = decoders.ByteLevel() if self._mark.is_bytes else decoders.WordPiece()
+            engine.decoder = _decoder_of(self._mark)
         return engine
 
 
@@ -199,9 +213,24 @@ def _registered(content: Content) -> list[AddedToken]:
 
 
 def _kind(content: Content, is_bytes: bool) -> TokenizerKind:
-    if content.algorithm() == "WordPiece":
-        return "wordpiece"
-    return "byte_bpe" if is_bytes else "bpe"
+    kinds: Mapping[str, TokenizerKind] = {"WordPiece": "wordpiece", "Unigram": "unigram"}
+    return kinds.get(content.algorithm()) or ("byte_bpe" if is_bytes else "bpe")
+
+
+def _decoder_of(mark: Mark) -> decoders.Decoder:
+    """The decoder of a file that declares none."""
+    if mark.is_bytes:
+        return decoders.ByteLevel()
+    if mark.text and mark.begins:
+        return decoders.Metaspace(mark.text)
+    return decoders.WordPiece()
+
+
+def _file_of(engine: Json, raw: bytes) -> bytes:
+    """The content of a `tokenizer.json`: the bytes that were read, if they say the same."""
+    if raw and {**dict.fromkeys(engine), **json.loads(raw)} == engine:
+        return raw
+    return json.dumps(engine, ensure_ascii=False).encode()
 
 
 def _first_visible(text: str, begin: int, end: int) -> int:

@@ -7,8 +7,11 @@ from etils import epath
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
-from bertjax.data.tokenizers.given.listed_tokens import tokens_by_id
+from bertjax.data.tokenizers.given.class_names import GENERAL_CLASSES
+from bertjax.data.tokenizers.given.folder import Folder
+from bertjax.data.tokenizers.given.listed_tokens import listed_tokens, tokens_by_id
 from bertjax.data.tokenizers.given.token_json import FLAGS, Listed, json_of
+from bertjax.data.tokenizers.given.tokenizer_class import declared_class
 from bertjax.errors import check
 
 
@@ -51,6 +54,18 @@ def kept_whole(
         if content not in roles and each.is_found:
             kept.append(each.token)
     return Kept(kept, new)
+
+
+def kept_of(folder: Folder, entries: Iterable[str], roles: Collection[str]) -> Kept:
+    """Return the tokens of a folder that text keeps whole, beside the vocabulary's own `entries`.
+
+    That is `kept_whole` for the classes that build their engine themselves.
+    """
+    _, name = declared_class(folder)
+    listed = listed_tokens(folder.path, folder.settings, folder.engine, name in GENERAL_CLASSES)
+    room = folder.model.get("vocab_size")
+    ids = {entry: i for i, entry in enumerate(entries)}
+    return kept_whole(listed, ids, roles, room if type(room) is int else 0)
 
 
 def saved_tokens(path: epath.Path, settings: Mapping[str, Any]) -> list[AddedToken]:

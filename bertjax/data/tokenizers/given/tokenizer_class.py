@@ -4,6 +4,12 @@ from collections.abc import Mapping
 
 from etils import epath
 
+from bertjax.data.tokenizers.given.class_names import (
+    BORROWED_CLASSES,
+    FILE_AS_IT_IS,
+    GENERAL_CLASSES,
+    MODEL_CLASSES,
+)
 from bertjax.data.tokenizers.given.folder import MODEL_FILE, Folder
 from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE
 from bertjax.errors import check
@@ -25,6 +31,23 @@ def declared_class(folder: Folder) -> tuple[str, object]:
             where = f"{folder.path / file}: tokenizer_class"
             return where, name.removesuffix("Fast") if isinstance(name, str) else name
     return f"{folder.path / SETTINGS_FILE}: tokenizer_class", None
+
+
+def class_of(folder: Folder) -> str:
+    """Return the class that `transformers` takes for a folder; empty where it is not known.
+
+    A folder without a name has that of its model, and the general class if nothing else says what
+    the folder is.
+    """
+    _, name = declared_class(folder)
+    model = folder.model.get("model_type")
+    if model in FILE_AS_IT_IS and (name is None or name in BORROWED_CLASSES):
+        return GENERAL_CLASSES[0]
+    if name is not None:
+        return name if isinstance(name, str) else ""
+    if not model:
+        return GENERAL_CLASSES[0]
+    return MODEL_CLASSES.get(model, "") if isinstance(model, str) else ""
 
 
 def check_class(folder: Folder, known: tuple[str, ...]) -> None:

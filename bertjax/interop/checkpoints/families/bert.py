@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, XLM-RoBERTa, ELECTRA, ALBERT and DistilBERT."""
+"""BERT, RoBERTa, XLM-RoBERTa, ELECTRA and ALBERT."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from bertjax.interop.checkpoints.families.family import (
 from bertjax.interop.checkpoints.families.rules import (
     COMMON,
     Activation,
-    Copy,
     Only,
     Positive,
     Rule,
@@ -118,19 +117,9 @@ _ALBERT_LAYER = {
     "mlp/down": "ffn_output",
     "mlp_layer_norm": "full_layer_layer_norm",
 }
-_DISTIL_LAYER = {
-    "attention/query": "attention.q_lin",
-    "attention/key": "attention.k_lin",
-    "attention/value": "attention.v_lin",
-    "attention/output": "attention.out_lin",
-    "attention_layer_norm": "sa_layer_norm",
-    "mlp/up": "ffn.lin1",
-    "mlp/down": "ffn.lin2",
-    "mlp_layer_norm": "output_layer_norm",
-}
 
 
-def _names(
+def bert_names(
     prefix: str,
     layer: str,
     in_layer: Mapping[str, str],
@@ -164,7 +153,7 @@ BERT = Family(
     name="bert",
     rules=bert_rules(),
     names=(
-        _names(
+        bert_names(
             "bert",
             "encoder.layer.{}",
             _LAYER,
@@ -191,7 +180,7 @@ BERT = Family(
 )
 
 # Trained without sentence pairs (arXiv 1907.11692), so it has no head for them.
-_ROBERTA_NAMES = _names(
+_ROBERTA_NAMES = bert_names(
     "roberta",
     "encoder.layer.{}",
     _LAYER,
@@ -232,7 +221,7 @@ ELECTRA = Family(
         _Projected(128, always=False),
     ),
     names=(
-        _names(
+        bert_names(
             "electra",
             "encoder.layer.{}",
             _LAYER,
@@ -270,7 +259,7 @@ ALBERT = Family(
         Only("inner_group_num", (1, None)),
     ),
     names=(
-        _names(
+        bert_names(
             "albert",
             "encoder.albert_layer_groups.0.albert_layers.0",
             _ALBERT_LAYER,
@@ -296,44 +285,4 @@ ALBERT = Family(
     pooler_in_encoder=True,
     # It has a rate of its own for the head, 0.1 by default; bertjax takes the hidden one.
     head_dropout=("classifier_dropout_prob",),
-)
-_WITH_POOLER = {"pooler": "pre_classifier", TASK_HEAD: "classifier"}
-DISTILBERT = Family(
-    name="distilbert",
-    rules=(
-        *COMMON,
-        *copies(vocab_size=30_522, max_position_embeddings=512, initializer_range=0.02),
-        Copy("dim", 768, "hidden_size"),
-        Copy("n_layers", 6, "num_hidden_layers"),
-        Copy("n_heads", 12, "num_attention_heads"),
-        Copy("hidden_dim", 3072, "intermediate_size"),
-        Copy("dropout", 0.1, "hidden_dropout_prob"),
-        Copy("attention_dropout", 0.1, "attention_probs_dropout_prob"),
-        Activation("activation", "gelu", ("hidden_act", "mlm_act")),
-        # Other names that `transformers` would take for those above.
-        Only("hidden_size", (None,)),
-        Only("num_attention_heads", (None,)),
-        Only("num_hidden_layers", (None,)),
-        Tied(),
-    ),
-    names=(
-        _names(
-            "distilbert",
-            "transformer.layer.{}",
-            _DISTIL_LAYER,
-            {},
-            {
-                "mlm": "vocab_projector",
-                "mlm/transform": "vocab_transform",
-                "mlm/layer_norm": "vocab_layer_norm",
-                "pooler": "pre_classifier",
-            },
-            {"vocab_projector.weight": "embeddings/word/embedding"},
-        ),
-    ),
-    classes={"DistilBertForMaskedLM": frozenset({"mlm"}), "DistilBertModel": frozenset()},
-    tasks={**PLAIN_TASKS, "SequenceClassification": _WITH_POOLER, "MultipleChoice": _WITH_POOLER},
-    task_class="DistilBert",
-    in_flax=True,
-    head_dropout=("seq_classif_dropout", "qa_dropout"),
 )

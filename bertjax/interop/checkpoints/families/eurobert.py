@@ -125,4 +125,5 @@ EUROBERT = Family(
         "SequenceClassification": {"pooler": "dense", TASK_HEAD: "classifier"},
     },
     task_class="EuroBert",
+    special_ids={"bos_token_id": "cls", "eos_token_id": "sep", "mask_token_id": "mask"},
 )

@@ -79,6 +79,8 @@ class Family:
     """Whether the encoder has the pooler; otherwise only the classes for tasks have it."""
     head_dropout: tuple[str, ...] = ()
     """Fields of config.json with the dropout rate before the heads of tasks."""
+    special_ids: Mapping[str, str] = field(default_factory=dict)
+    """Fields of config.json with ids whose defaults are those of one tokenizer, to their roles."""
     in_flax: bool = False
     """Whether `transformers` 4 had the family in Flax."""
     has_class: bool = True
@@ -87,6 +89,8 @@ class Family:
     """Fields that tell the family in a config.json without `model_type`."""
     other_names: tuple[str, ...] = ()
     """Other values of `model_type` that mean the family."""
+    other_fields: Mapping[str, str] = field(default_factory=dict)
+    """From names that the authors' own code has for fields to those of `transformers`."""
 
 
 PLAIN_TASKS: Mapping[str, Mapping[str, str]] = {

@@ -34,7 +34,7 @@ _FREE = (
     "heads",
 )
 _OF_HEADS: dict[Head, tuple[str, ...]] = {
-    "mlm": ("mlm_transform", "mlm_act", "mlm_norm", "mlm_tied"),
+    "mlm": ("mlm_transform", "mlm_hidden_size", "mlm_act", "mlm_norm", "mlm_tied"),
     "pooler": ("pooling", "pooler", "pooler_act", "pooler_norm"),
 }
 _ROTARY = ("rotary_pairs", "rotary_base", "rotary_base_local", "rotary_scaling")
@@ -86,8 +86,10 @@ def class_of(family: Family, config: ModelConfig) -> str:
 
 def _check_heads(family: Family, config: ModelConfig) -> None:
     for head in config.heads:
+        # A pooler that computes nothing has no parameters.
+        is_empty = head == "pooler" and config.pooler == "none"
         check(
-            any(family.names[0].has(path) for path in SIGNS_OF_HEAD[head]),
+            is_empty or any(family.names[0].has(path) for path in SIGNS_OF_HEAD[head]),
             where="model.heads",
             found=head,
             expected=f"a head of {family.name}, which the other settings make it",
@@ -119,11 +121,12 @@ def _meaning(config: ModelConfig) -> dict[str, Any]:
     unused |= set() if config.relative_positions else set(_RELATIVE)
     for head, names in _OF_HEADS.items():
         unused |= set() if head in config.heads else set(names)
-    if config.local_attention:
+    if config.local_attention and not all(config.attends_globally):
         values["rotary_base_local"] = config.rotary_base_local or config.rotary_base
         values["global_attn_every_n_layers"] = config.attends_globally
         unused.add("first_global_layer")
     else:
+        values["local_attention"] = 0
         unused |= set(_WINDOWS)
     longest = config.relative_max_distance or config.max_position_embeddings
     values["relative_max_distance"] = longest

@@ -127,4 +127,10 @@ MODERNBERT = Family(
     tasks={"SequenceClassification": _TASK, "MultipleChoice": _TASK},
     task_class="ModernBert",
     head_dropout=("classifier_dropout",),
+    special_ids={
+        "bos_token_id": "cls",
+        "cls_token_id": "cls",
+        "eos_token_id": "sep",
+        "sep_token_id": "sep",
+    },
 )

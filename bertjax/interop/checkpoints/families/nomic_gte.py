@@ -23,6 +23,18 @@ from bertjax.interop.checkpoints.families.rules import (
     copies,
 )
 
+# Those of GPT-2, and `rotary_emb_base`; the published models have them.
+_AUTHORS_FIELDS = {
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_position_embeddings",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "rotary_emb_base": "rope_theta",
+    "resid_pdrop": "hidden_dropout_prob",
+    "attn_pdrop": "attention_probs_dropout_prob",
+}
 _QUERY_KEY_VALUE = ("attention/query", "attention/key", "attention/value")
 
 _NOMIC_ENCODER = {
@@ -43,6 +55,24 @@ _NOMIC_ENCODER = {
     ),
 }
 
+
+def _nomic_names(prefix: str) -> Names:
+    return Names(
+        prefix=prefix,
+        modules={
+            **under(prefix, _NOMIC_ENCODER),
+            "mlm": "cls.predictions",
+            "mlm/transform": "cls.predictions.transform.dense",
+            "mlm/layer_norm": "cls.predictions.transform.layer_norm",
+        },
+        copies={
+            "cls.predictions.decoder.weight": "embeddings/word/embedding",
+            "cls.predictions.decoder.bias": "mlm/bias",
+        },
+        ignored=BUFFERS,
+    )
+
+
 NOMIC_BERT = Family(
     name="nomic_bert",
     rules=(
@@ -61,31 +91,29 @@ NOMIC_BERT = Family(
         ),
         Positive("type_vocab_size", 2),
         Activation("hidden_act", "silu"),
-        # The authors' own code has other names for all of these, beginning with this one.
-        Only("n_embd", (None,)),
+        # Fields that the authors' own code has besides.
+        Only("activation_function", ("swiglu", None)),
+        Only("prenorm", (False, None)),
+        Only("causal", (False, None)),
+        Only("parallel_block", (False, None)),
+        Only("use_rms_norm", (False, None)),
+        Only("qkv_proj_bias", (False, None)),
+        Only("mlp_fc1_bias", (False, None)),
+        Only("mlp_fc2_bias", (False, None)),
+        Only("rotary_emb_fraction", (1.0, 1, None)),
+        Only("rotary_emb_interleaved", (False, None)),
+        Only("rotary_emb_scale_base", (None,)),
+        Only("rotary_scaling_factor", (None,)),
         Rotary(1000.0),
         HeadWidth("head_dim"),
         Tied(),
     ),
-    names=(
-        Names(
-            prefix="nomic_bert.",
-            modules={
-                **under("nomic_bert.", _NOMIC_ENCODER),
-                "mlm": "cls.predictions",
-                "mlm/transform": "cls.predictions.transform.dense",
-                "mlm/layer_norm": "cls.predictions.transform.layer_norm",
-            },
-            copies={
-                "cls.predictions.decoder.weight": "embeddings/word/embedding",
-                "cls.predictions.decoder.bias": "mlm/bias",
-            },
-            ignored=BUFFERS,
-        ),
-    ),
+    # The second are the names of the authors' own code.
+    names=(_nomic_names("nomic_bert."), _nomic_names("bert.")),
     classes={"NomicBertForMaskedLM": frozenset({"mlm"}), "NomicBertModel": frozenset()},
     tasks=WITHOUT_QUESTIONS,
     task_class="NomicBert",
+    other_fields=_AUTHORS_FIELDS,
     head_dropout=("classifier_dropout",),
 )
 

@@ -26,10 +26,17 @@ ACTIVATIONS = {
 class Values:
     """The fields of a config.json; null stands for the default, as in `transformers`."""
 
-    def __init__(self, values: Mapping[str, Any], where: str):
-        """Take the fields; `where` is the name of their file, for errors."""
+    def __init__(self, values: Mapping[str, Any], where: str, names: Mapping[str, str]):
+        """Take the fields; `where` is the name of their file, for errors.
+
+        `names` are other names of fields, to the names that the rules have. Of a field with both
+        names the one that the rules have counts, as in `transformers`.
+        """
         self.where = where
         self._values = {name: value for name, value in values.items() if value is not None}
+        for other, name in names.items():
+            if other in self._values:
+                self._values.setdefault(name, self._values[other])
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a field."""
@@ -128,10 +135,11 @@ class Only(Rule):
         value = values.get(self.name)
         # In Python 0 equals False.
         if not any(value == known and type(value) is type(known) for known in self.accepted):
+            expected = "no such field" if self.accepted == (None,) else repr(self.accepted[0])
             raise mismatch(
                 where=f"{values.where}: {self.name}",
                 found=repr(value),
-                expected=f"{self.accepted[0]!r}: bertjax computes nothing else",
+                expected=f"{expected}: bertjax computes nothing else",
             )
         return {}
 

@@ -9,6 +9,7 @@ from bertjax.errors import UserError
 from bertjax.interop.checkpoints.families import (
     bert,
     deberta,
+    distilbert,
     eurobert,
     gpt_bert,
     modernbert,
@@ -24,7 +25,7 @@ _ALL = (
     bert.ROBERTA,
     bert.ELECTRA,
     bert.ALBERT,
-    bert.DISTILBERT,
+    distilbert.DISTILBERT,
     bert.XLM_ROBERTA,
     modernbert.MODERNBERT,
     eurobert.EUROBERT,
@@ -48,7 +49,7 @@ def family_of(values: Mapping[str, Any], where: str) -> Family:
         # The original's bert_config.json has no such field.
         return bert.BERT
     others = {name: family for family in _ALL for name in family.other_names}
-    known = Values(values, where).one_of("model_type", "", (*FAMILIES, *others))
+    known = Values(values, where, {}).one_of("model_type", "", (*FAMILIES, *others))
     return FAMILIES.get(known) or others[known]
 
 
@@ -58,7 +59,7 @@ def read_config(family: Family, values: Mapping[str, Any], where: str) -> ModelC
     The heads are those of the preset: only the weights show them. Raises `UserError`, naming the
     field, if a field is unknown, out of its range, or if bertjax computes it differently.
     """
-    given = Values(values, where)
+    given = Values(values, where, family.other_fields)
     fields: dict[str, Any] = dict(PRESETS[family.name])
     for rule in family.rules:
         fields |= rule.read(given)
@@ -77,7 +78,7 @@ def check_config(
     family: Family, values: Mapping[str, Any], where: str, config: ModelConfig
 ) -> None:
     """Raise `UserError` for a field of config.json that does not fit `config` with its heads."""
-    given = Values(values, where)
+    given = Values(values, where, family.other_fields)
     for rule in family.rules:
         rule.check(given, config)
 

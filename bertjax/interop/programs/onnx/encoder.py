@@ -78,7 +78,10 @@ def _sublayer(
         summed = graph.op("Add", f"{name}/residual", x, function(x))
         return norm(graph, before, summed, config.hidden_size)
     normal = x
-    if has_norm:
+    if not has_norm:
+        # The stack of the layers' norms has a row for it all the same.
+        graph.known |= {f"{before.weights}/scale", f"{before.weights}/bias"}
+    else:
         normal = norm(graph, before, x, config.hidden_size)
     added = function(normal)
     if config.norm_place == "both":
@@ -109,7 +112,7 @@ def _mixed(graph: Graph, sublayer: int, outputs: list[str], x: str) -> str:
     if not graph.config.layer_mix:
         return x
     outputs.append(x)
-    mix, name = graph.weights["encoder/mix"], f"encoder/mix/{sublayer}"
+    mix, name = graph.value("encoder/mix"), f"encoder/mix/{sublayer}"
     products = []
     for number, output in enumerate(outputs):
         weight = graph.constant(f"{name}/{number}/weight", np.float32(mix[sublayer, number]))

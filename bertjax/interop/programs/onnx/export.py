@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 from etils import epath
 
-from bertjax.errors import needs_extra
+from bertjax.errors import check, needs_extra
 from bertjax.interop.programs.onnx.encoder import encoder
 from bertjax.interop.programs.onnx.graph import Graph, weights_by_layer
 from bertjax.interop.programs.onnx.heads import add_outputs
@@ -35,14 +35,24 @@ def export_onnx(
     does not read the last. The outputs are float32 tensors named as in `model.outputs`. Both b and
     l may vary, and onnxruntime refuses rows longer than `config.max_length`. The graph computes in
     float32 whatever `config.dtype` is, because few runtimes have these operators in bfloat16.
-    Raises `UserError` if the package `onnx` is missing, and if `folder` already has a `model.onnx`.
+    Raises `UserError` if the package `onnx` is missing, if the model has parameters that the graph
+    does not know, and if `folder` already has a `model.onnx`.
     """
     config = model.config
     with needs_extra("onnx"):
         from onnx import TensorProto, helper
-    path = new_program(folder, PROGRAM)
     graph = Graph(config, weights_by_layer(model.params))
     add_outputs(graph, encoder(graph), model)
+    # The model may have a part that nobody has written as nodes: the graph would compute something
+    # else, and no runtime would say so.
+    unknown = graph.unknown()
+    check(
+        not unknown,
+        where="format onnx",
+        found=f"parameters {', '.join(unknown[:3])}",
+        expected="a model without them: the graph has no such part",
+    )
+    path = new_program(folder, PROGRAM)
     if sum(array.nbytes for array in graph.used.values()) > max_file_bytes:
         with written_whole(path / WEIGHTS) as file:
             tensors = _tensors(graph, file)

@@ -45,12 +45,23 @@ class Graph:
     """`onnx.NodeProto`s, each after the nodes whose outputs it reads, as ONNX requires."""
     used: dict[str, np.ndarray] = field(default_factory=dict)
     """Weights and constants that at least one node reads, by name."""
+    known: set[str] = field(default_factory=set)
+    """Paths of the weights that the graph computes with, or that need no node."""
 
     def weight(self, path: str) -> str:
         """Return the name of a weight."""
         # Under its path, so that weights which several layers share are stored once.
-        self.used[path] = self.weights[path]
+        self.used[path] = self.value(path)
         return path
+
+    def value(self, path: str) -> np.ndarray:
+        """Return a weight whose elements become constants of the graph."""
+        self.known.add(path)
+        return self.weights[path]
+
+    def unknown(self) -> list[str]:
+        """Return the paths of the weights that the graph does not compute with."""
+        return sorted(self.weights.keys() - self.known)
 
     def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:
         """Add a constant, or the same one again where several layers read it."""

@@ -56,6 +56,9 @@ def _mean(graph: Graph, hidden: str) -> str:
 
 def _mlm_logits(graph: Graph, hidden: str) -> str:
     config, x = graph.config, hidden
+    if config.mlm_hidden_size:
+        x = dense(graph, part("mlm/first"), x)
+        x = activation(graph, "mlm/first", config.mlm_activation, x)
     if config.mlm_transform:
         x = dense(graph, part("mlm/transform"), x)
         x = activation(graph, "mlm/transform", config.mlm_activation, x)

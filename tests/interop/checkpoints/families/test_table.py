@@ -24,7 +24,14 @@ def outputs(model, ids, mask):
     return found.last_hidden_state.numpy(), None
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+# The others take as long each, mostly for compiling.
+QUICK = ("modernbert_biases",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in REFERENCES],
+)
 def test_a_model_of_each_family_gives_the_same_outputs_here_and_comes_back(name, tmp_path, largest):
     reference = REFERENCES[name]
     model = made(reference)
@@ -128,6 +135,26 @@ def test_old_names_of_windows_and_bases_mean_what_they_did():
     assert config == read(transformers.ModernBertConfig(**OLD_WINDOWS).to_dict())
 
 
+def test_the_field_names_of_the_authors_of_nomic_bert_are_read():
+    authors = {
+        "n_embd": 32,
+        "n_head": 4,
+        "n_layer": 3,
+        "n_inner": 40,
+        "n_positions": 99,
+        "layer_norm_epsilon": 1e-6,
+        "rotary_emb_base": 500,
+        "activation_function": "swiglu",
+    }
+    config = read({"model_type": "nomic_bert", **authors})
+    assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (32, 4, 3)
+    assert (config.intermediate_size, config.max_position_embeddings) == (40, 99)
+    assert (config.layer_norm_eps, config.rotary_base) == (1e-6, 500.0)
+    # The published models have both names of this one.
+    both = read({"model_type": "nomic_bert", **authors, "max_position_embeddings": 64})
+    assert both.max_position_embeddings == 64
+
+
 PARTS = ["full_attention", "sliding_attention"]
 
 
@@ -154,14 +181,16 @@ PARTS = ["full_attention", "sliding_attention"]
         ("eurobert", {"partial_rotary_factor": 0.5}, "partial_rotary_factor: found 0.5, expected 1"),
         ("eurobert", {"num_key_value_heads": 5}, "num_key_value_heads: found 5, expected a divisor"),
         ("eurobert", {"num_key_value_heads": True}, "num_key_value_heads: found True"),
-        ("nomic_bert", {"n_embd": 768}, "n_embd: found 768"),
+        ("nomic_bert", {"activation_function": "gelu"}, "activation_function: found 'gelu', expected 'swiglu'"),
+        ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction: found 0.5"),
+        ("nomic_bert", {"rotary_scaling_factor": 2}, "rotary_scaling_factor: found 2, expected no such field"),
         ("deberta-v2", {}, "relative_attention: found None, expected True"),
         ("deberta-v2", {**DEBERTA, "pos_att_type": ["c2p"]}, "pos_att_type: found ['c2p'], expected p2c and c2p"),
         ("deberta-v2", {**DEBERTA, "position_buckets": -1}, "position_buckets: found -1"),
         ("deberta-v2", {**DEBERTA, "norm_rel_ebd": "none"}, "norm_rel_ebd: found 'none'"),
         ("deberta-v2", {**DEBERTA, "conv_kernel_size": 3}, "conv_kernel_size: found 3, expected 0"),
         ("deberta-v2", {**DEBERTA, "z_steps": 2}, "z_steps: found 2"),
-        ("distilbert", {"hidden_size": 768}, "hidden_size: found 768, expected None"),
+        ("distilbert", {"hidden_size": 768}, "hidden_size: found 768, expected no such field"),
         ("neobert", {}, "vocab_size: found None, expected a value"),
         ("roberta", {"pad_token_id": True}, "pad_token_id: found True"),
     ],
@@ -173,6 +202,7 @@ def test_a_field_with_which_something_else_is_computed_is_named(family, changes,
     assert "config.json" in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, changes, expected",
     [

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from bertjax.config.families import FAMILIES
 from bertjax.errors import UserError
 from bertjax.interop.programs.onnx.export import export_onnx
-from bertjax.interop.programs.onnx.graph import weights_by_layer
 from tests.interop.exported_programs import (
     COMPOSED,
     LONG,
@@ -105,7 +104,7 @@ def test_onnxruntime_computes_drawn_compositions(config):
 
 @pytest.mark.parametrize("name", [*MODELS, *COMPOSED])
 def test_the_checker_of_onnx_finds_each_graph_and_its_shapes_good(programs, name):
-    config, params, folder, _ = programs[name]
+    config, _, folder, _ = programs[name]
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     model = onnx.load(folder / "model.onnx")
     read = {name for node in model.graph.node for name in node.input}
@@ -114,12 +113,6 @@ def test_the_checker_of_onnx_finds_each_graph_and_its_shapes_good(programs, name
     assert [(p.key, p.value) for p in model.metadata_props] == [
         ("max_length", str(config.max_length))
     ]
-    weights = set(weights_by_layer(served(config, params).params))
-    unread = weights - {tensor.name for tensor in model.graph.initializer}
-    # The weights of the mix are scalars of the graph, and the first norm is no part of the model.
-    unread -= {"encoder/mix"}
-    assert all("layers/0/attention_layer_norm" in path for path in unread)
-    assert not unread or not config.first_norm
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     assert len(inferred.graph.output) == len(all_outputs(config))
 
@@ -183,6 +176,17 @@ def test_a_disk_that_refuses_leaves_no_program(tmp_path):
             with pytest.raises(UserError, match=f"{file}: cannot be written"):
                 export_onnx(model, tmp_path, max_file_bytes=limit)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_the_graph_does_not_know_are_refused(tmp_path):
+    model = served(MODELS["bert"], random_params(MODELS["bert"]))
+    strange = dataclasses.replace(model, params={**model.params, "mlm/second/bias": np.ones(3)})
+    with pytest.raises(
+        UserError,
+        match="format onnx: found parameters mlm/second/bias, expected a model without them",
+    ):
+        export_onnx(strange, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
