@@ -89,6 +89,29 @@ def test_ways_to_run_the_layers_give_the_same_losses_and_gradients(largest, name
         assert_near(largest, f"layers {way}, of several families", found, expected)
 
 
+def products(config):
+    """The matrix products in the program of the gradient."""
+    params = jax.eval_shape(lambda: bertjax.init(config, jax.random.key(0)))
+    batch = {"input_ids": np.ones((1, 16), np.int32)}
+
+    def total(params):
+        return bertjax.encode(config, params, batch).hidden_BxLxD.sum()
+
+    return str(jax.make_jaxpr(jax.grad(total))(params)).count("dot_general[")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [shape_of(name, num_hidden_layers=3, layer_mix=False, local_attention=0) for name in NAMES]
+    + [shape_of("eurobert", num_hidden_layers=3, norm_place="both")],
+)
+def test_remat_dots_computes_no_product_with_a_parameter_again(config):
+    # Of the layer's program: the scores, and with relative positions their two products.
+    scores = 3 if config.relative_positions else 1
+    dots = dataclasses.replace(config, remat="dots")
+    assert products(dots) == products(config) + scores
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_this_near_to_float32(largest, name):
     """The shape and the bounds of `tests/model/test_parity.py`."""
