@@ -65,6 +65,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 8192,
         "pooler_act": "gelu",
         "pooler_norm": True,
+        "token_pooler": True,
         "scaled_init": "depth",
     },
     # arXiv 2503.05500

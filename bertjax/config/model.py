@@ -57,6 +57,10 @@ class ModelConfig(LayerConfig):
     """Activation of the pooler."""
     pooler_norm: bool = False
     """Whether a norm follows the pooler's activation."""
+    token_pooler: bool = False
+    """Whether heads of tasks on tokens read the pooler's function of each hidden state, and not the
+    hidden state itself.
+    """
     mlm_transform: bool = True
     """Whether the head for masked words has a linear layer, an activation and a norm."""
     mlm_hidden_size: int = 0
@@ -175,16 +179,12 @@ class ModelConfig(LayerConfig):
     @property
     def pooler_is_mlm_transform(self) -> bool:
         """True if the pooler computes what the head for masked words does before its product."""
-        is_dense = self.pooler == "dense" and self.pooler_norm and self.pooler_act != "tanh"
-        is_transformed = self.mlm_transform and self.mlm_norm
-        has_same_parameters = ("pooler" in self.biases) == (
-            "mlm_transform" in self.biases
-        ) and self.embedding_width == self.hidden_size
         return (
-            is_dense
-            and is_transformed
-            and has_same_parameters
+            (self.pooler == "dense" and self.pooler_norm)
+            and (self.mlm_transform and self.mlm_norm and not self.mlm_hidden_size)
             and self.pooler_act == self.mlm_activation
+            and ("pooler" in self.biases) == ("mlm_transform" in self.biases)
+            and self.embedding_width == self.hidden_size
         )
 
     @property
@@ -218,6 +218,12 @@ def _check_heads(model: ModelConfig) -> None:
         where="model.pooling",
         found=model.pooling,
         expected="first, for the head nsp",
+    )
+    check(
+        not model.pooler_norm or model.pooler != "none",
+        where="model.pooler_norm",
+        found=model.pooler_norm,
+        expected="false with pooler none",
     )
 
 

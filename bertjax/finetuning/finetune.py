@@ -132,7 +132,9 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     steps = max(1, math.ceil(options.epochs * steps_per_epoch))
     # Not after the last step: a run without an evaluation has no checkpoint to select.
     every = min(steps, max(1, round(steps_per_epoch / options.evaluations_per_epoch)))
-    heads = registry.heads_needed(prepared.opened, restored_heads)
+    heads = registry.heads_needed(
+        prepared.opened, restored_heads, token_pooler=config.model.token_pooler
+    )
     # Without a model to start from, all heads are new anyway.
     new_heads = _new_heads(config, heads, restored_heads) if config.init_from else ()
     return config.replace(

@@ -150,6 +150,18 @@ def pool(
     return _apply(config, params, "pool", hidden_BxLxD, positions_BxS, input_mask)
 
 
+def pool_tokens(config: ModelConfig, params: Params, hidden_BxLxD: Array) -> Array:
+    """Return what heads of tasks on tokens read, [B, L, D].
+
+    It is the pooler's function of each hidden state if `config.token_pooler` is set, and the hidden
+    states otherwise. Raises `UserError` if the model has no pooler that it needs.
+    """
+    if not config.token_pooler:
+        return hidden_BxLxD
+    _need_head(config, "pooler")
+    return _apply(config, params, "pool_tokens", hidden_BxLxD)
+
+
 def mlm_logits(
     config: ModelConfig,
     params: Params,

@@ -79,6 +79,10 @@ class Network(nn.Module):
         # The original BERT's pooler: the first token is [CLS] (modeling.py, BertModel).
         return self.pooler(hidden_BxLxD[:, 0])
 
+    def pool_tokens(self, hidden_BxLxD: Array) -> Array:
+        """Return the pooler's function of each hidden state; see `functional.pool_tokens`."""
+        return self.pooler(hidden_BxLxD)
+
     def mlm_logits(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
         """Return the logits of words, at all positions without `positions_BxP`."""
         hidden = hidden_BxLxD if positions_BxP is None else _at(hidden_BxLxD, positions_BxP)

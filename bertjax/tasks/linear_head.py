@@ -53,12 +53,13 @@ def token_logits(
     layout: Layout,
     dropout: bool = True,
 ) -> Array:
-    """Return the head's outputs on every token's hidden state, float32 [B, L, outputs].
+    """Return the head's outputs on every token, float32 [B, L, outputs].
 
     If a `key` is given and `dropout` is true, dropout of rate `hidden_dropout_prob` is applied
     before the layer.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
+    hidden = functional.pool_tokens(config, params, hidden)
     # As BertForTokenClassification of transformers has it.
     if dropout:
         hidden = dropped(config, hidden, key, layout)

@@ -246,12 +246,19 @@ def metrics_of(entry: Entry) -> tuple[str, ...]:
     return KINDS[entry.kind].possible_metrics(entry)
 
 
-def heads_needed(opened: Sequence[OpenedTask], available: Sequence[Head]) -> tuple[Head, ...]:
-    """Return the model's heads for these tasks; `available` are those of the pretrained model."""
+def heads_needed(
+    opened: Sequence[OpenedTask], available: Sequence[Head], *, token_pooler: bool = False
+) -> tuple[Head, ...]:
+    """Return the model's heads for these tasks; `available` are those of the pretrained model.
+
+    `token_pooler` is the setting of the model.
+    """
     needed: set[Head] = set()
     for opened_task in opened:
         kind = KINDS[opened_task.entry.kind]
         needed.update(kind.heads)
+        if token_pooler and opened_task.task.per_token:
+            needed.add("pooler")
         needed.update(head for head in kind.optional_heads if head in available)
     return tuple(head for head in HEADS if head in needed)
 

@@ -15,8 +15,9 @@ What differs here:
   50 billion tokens.
 - The learning rate stays at its peak, and the other phases are not here. Second phase: 250 billion
   tokens in rows of 8,192, batches of 576 rows, learning rate 3e-4, and `model.rotary_base` 160,000
-  (40 hours). Third: 50 billion tokens, while the rate falls to 0.1 % as 1 - sqrt (12 hours). The
-  published model is the mean of its last four checkpoints.
+  (40 hours); `--init-from` this run, with these options, makes it. Third: 50 billion tokens, while
+  the rate falls to 0.1 % as 1 - sqrt (12 hours). The published model is the mean of the last
+  checkpoint and the three best ones before it.
 """
 
 from bertjax.config import (

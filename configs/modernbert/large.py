@@ -1,16 +1,18 @@
-"""ModernBERT large, the first of three phases: 1.719 trillion tokens at sequence length 1,024.
+r"""ModernBERT large, the first of three phases: 1.719 trillion tokens at sequence length 1,024.
 
-    bertjax prepare modernbert/base --data.corpus my/text --output-dir prepared/modernbert
-    bertjax train modernbert/large --run-dir runs/modernbert_large
+    bertjax grow runs/modernbert_base --to runs/modernbert_wide --hidden-size 1024 \
+        --num-hidden-layers 28 --intermediate-size 2624
+    bertjax train modernbert/large --init-from runs/modernbert_wide --run-dir runs/modernbert_large
 
 396 million parameters (arXiv 2412.13663), with the text and the data settings of `modernbert/base`;
-8 H100, 425 hours. The paper's learning rate, 5e-4, was lowered to 5e-5 after 900 billion tokens,
-because the loss did not fall any more, and with it the weight decay of a step, from 1e-5 to 1e-6.
-The later phases have learning rate 5e-5 and batches of 616 and 624 rows (81 and 22 hours).
+8 H100, 425 hours. Its first parameters are those of the trained base model, tiled from the middle
+of each matrix, which `grow` does; without `--init-from` they are random. The paper's learning rate,
+5e-4, was lowered to 5e-5 after 900 billion tokens, because the loss did not fall any more, and with
+it the weight decay of a step, from 1e-5 to 1e-6. The later phases have learning rate 5e-5 and
+batches of 616 and 624 rows (81 and 22 hours).
 
-What differs here, beside what `modernbert/base` names: the parameters are random at first, where
-the paper's are those of its base model, tiled from the middle of each matrix. The batch, which grew
-from 448 rows in 10 billion tokens, has its full size from the start.
+What differs here, beside what `modernbert/base` names: the batch, which grew from 448 rows in the
+first 10 billion tokens, has its full size from the start.
 """
 
 from bertjax.config import Config, family

@@ -70,6 +70,7 @@ COMPOSED = {
         pooling="mean",
         pooler_act="gelu",
         pooler_norm=True,
+        token_pooler=True,
         mlm_transform=False,
         mlm_tied=False,
     ),

@@ -268,6 +268,12 @@ def test_heads_of_the_model_are_those_that_a_task_uses(of, result, needed):
     assert heads_needed(opened, result) == needed
 
 
+@pytest.mark.parametrize("kind,needed", [("tagging", ("pooler",)), ("spans", ("pooler",)), ("seq2seq", ())])  # fmt: skip
+def test_heads_on_tokens_need_the_pooler_that_they_read(kind, needed):
+    opened = [OpenedTask(Entry("t", kind, DataLocation("x")), TASKS[kind], {})]
+    assert heads_needed(opened, (), token_pooler=True) == needed
+
+
 # Each kind opened from its files.
 
 

@@ -113,7 +113,7 @@ def save(
         found=max_shard_bytes,
         expected="a number above 0",
     )
-    family = matching_family(config, is_task=head is not None)
+    family = matching_family(config, head)
     if head is not None:
         check_task_class(family, head)
     config, params = _keep_heads(family, config, params, head)
@@ -142,17 +142,14 @@ def _keep_heads(
     family: Family, config: ModelConfig, params: Params, head: TaskHead | None
 ) -> tuple[ModelConfig, Params]:
     """Return the model with the heads that the exported class has."""
-    heads: tuple[Head, ...] = ()
+    heads = exported_heads(family, config, head)
     if head is None:
-        heads = exported_heads(family, config, is_task=False)
         for name in set(config.heads) - set(heads):
             log.warning(
                 "model.heads: %s is left out, %s has it only in the classes for tasks",
                 name,
                 family.name,
             )
-    elif not head.on_tokens:
-        heads = ("pooler",)
     if not family.has_class:
         log.warning(
             "transformers has no class of %s: the names are those of its authors, whose code reads "

@@ -28,7 +28,7 @@ _GROUP_OF_OUTPUT = {
     "hidden": None,
     "pooled": "pooler",
     "mlm_logits": "mlm",
-    # This output needs the pooler as well: see `needs_pooler`.
+    # This output needs the pooler as well: see `needs_sentence_vectors`.
     "nsp_logits": "nsp",
     "logits": TASK_HEAD,
 }
@@ -62,7 +62,7 @@ def served_model(
     The parameters of a `head` are at `params["task_head"]`. Raises the errors of `choose_outputs`.
     """
     shapes = choose_outputs(config, outputs, head)
-    return ServedModel(config, _needed_params(params, shapes, head), shapes, head)
+    return ServedModel(config, _needed_params(config, params, shapes, head), shapes, head)
 
 
 def choose_outputs(
@@ -131,14 +131,17 @@ def serving_function(model: ServedModel) -> ServingFunction:
         batch = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
         hidden = functional.encode(config, params, batch).hidden_BxLxD
         computed = {"hidden": hidden}
-        if needs_pooler(names, head):
+        if needs_sentence_vectors(names, head):
             computed["pooled"] = functional.pool(config, params, hidden, input_mask=input_mask)
         if "mlm_logits" in names:
             computed["mlm_logits"] = functional.mlm_logits(config, params, hidden)
         if "nsp_logits" in names:
             computed["nsp_logits"] = functional.nsp_logits(config, params, computed["pooled"])
         if head is not None and "logits" in names:
-            x = hidden if head.on_tokens else computed["pooled"]
+            if head.on_tokens:
+                x = functional.pool_tokens(config, params, hidden)
+            else:
+                x = computed["pooled"]
             computed["logits"] = linear(config, params[TASK_HEAD], x)
         return {name: computed[name].astype(jnp.float32) for name in names}
 
@@ -146,17 +149,18 @@ def serving_function(model: ServedModel) -> ServingFunction:
 
 
 def _needed_params(
-    params: functional.Params, outputs: Collection[str], head: TaskHead | None
+    config: ModelConfig, params: functional.Params, outputs: Collection[str], head: TaskHead | None
 ) -> dict[str, np.ndarray]:
     """Return the parameters that `outputs` need, by their path, as numpy arrays."""
     unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUP_OF_OUTPUT[name] for name in outputs}
-    if needs_pooler(outputs, head):
+    on_tokens = head is not None and head.on_tokens and config.token_pooler
+    if needs_sentence_vectors(outputs, head) or (on_tokens and "logits" in outputs):
         unused.discard("pooler")
     leaves = flatten_dict(without_groups(params, unused), sep="/")
     return {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves).items()}
 
 
-def needs_pooler(outputs: Collection[str], head: TaskHead | None) -> bool:
+def needs_sentence_vectors(outputs: Collection[str], head: TaskHead | None) -> bool:
     """Return whether one of `outputs` is computed from the sentence vector."""
     on_pooled = head is not None and not head.on_tokens and "logits" in outputs
     return on_pooled or "pooled" in outputs or "nsp_logits" in outputs

@@ -175,6 +175,20 @@ def test_a_program_gives_the_tasks_scores_and_says_what_they_are_of(tmp_path, fo
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("format", RUNTIMES)
+def test_a_head_on_tokens_may_read_the_pooler_in_a_program_too(tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("onnx")
+    fields = {"pooler_act": "gelu", "pooler_norm": True, "pooling": "mean", "heads": ("pooler",)}
+    model = dataclasses.replace(SMALL_MODEL, token_pooler=True, **fields)
+    run = save_run(tmp_path / "run", model, TASKS["tagging"])
+    bertjax.export_model(run, tmp_path / "out", format, outputs=["pooled", "logits"])
+    batch = drawn_batch(0, 3, 11)
+    logits = np.asarray(RUNTIMES[format](tmp_path / "out", batch)["logits"])
+    np.testing.assert_allclose(logits, task_logits(run, batch), rtol=0, atol=1e-5)
+
+
 def test_other_outputs_are_there_beside_those_of_the_head(tmp_path):
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
     bertjax.export_model(run, tmp_path / "out", "stablehlo", outputs=["hidden", "logits"])

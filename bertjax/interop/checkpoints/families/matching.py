@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from bertjax.config import Head, ModelConfig
+from bertjax.config.families import FAMILIES as PRESETS
 from bertjax.config.layers import BIASES
 from bertjax.errors import UserError, check, mismatch
 from bertjax.interop.checkpoints.families.family import SIGNS_OF_HEAD, Family
@@ -16,6 +17,7 @@ from bertjax.interop.checkpoints.families.table import (
     read_config,
     write_config,
 )
+from bertjax.tasks.task_head import TaskHead
 
 # What an exported model does not depend on: training, and how it is computed.
 _FREE = (
@@ -32,6 +34,7 @@ _FREE = (
     "kernels",
     "dropout_bits",
     "heads",
+    "token_pooler",  # only for heads on tokens
 )
 _OF_HEADS: dict[Head, tuple[str, ...]] = {
     "mlm": ("mlm_transform", "mlm_hidden_size", "mlm_act", "mlm_norm", "mlm_tied"),
@@ -42,15 +45,18 @@ _RELATIVE = ("relative_max_distance", "relative_projections")
 _WINDOWS = ("rotary_base_local", "global_attn_every_n_layers", "first_global_layer")
 
 
-def matching_family(config: ModelConfig, *, is_task: bool = False) -> Family:
-    """Return the family with the model `config`; fine-tuned if `is_task`.
+def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family:
+    """Return the family with the model `config`, fine-tuned where there is a `head`.
 
     Raises `UserError` naming the field with which no family is left.
     """
     nearest: tuple[int, str, Any, Any, Family] | None = None
     for family in FAMILIES.values():
-        kept = dataclasses.replace(config, heads=exported_heads(family, config, is_task=is_task))
+        kept = dataclasses.replace(config, heads=exported_heads(family, config, head))
         differing = _differing(family, kept)
+        expected_pooler = PRESETS[family.name].get("token_pooler", False)
+        if head is not None and head.on_tokens and config.token_pooler != expected_pooler:
+            differing["token_pooler"] = (config.token_pooler, expected_pooler)
         if not differing:
             _check_heads(family, config)
             return family
@@ -66,13 +72,13 @@ def matching_family(config: ModelConfig, *, is_task: bool = False) -> Family:
     )
 
 
-def exported_heads(family: Family, config: ModelConfig, *, is_task: bool) -> tuple[Head, ...]:
+def exported_heads(family: Family, config: ModelConfig, task: TaskHead | None) -> tuple[Head, ...]:
     """Return the heads of `config` that an export has.
 
-    A fine-tuned model has at most the pooler.
+    A fine-tuned model has the pooler where the head of the `task` reads it.
     """
-    if is_task:
-        return tuple(head for head in config.heads if head == "pooler")
+    if task is not None:
+        return ("pooler",) if config.token_pooler or not task.on_tokens else ()
     in_class = family.classes[class_of(family, config)]
     kept = {*in_class, "pooler"} if family.pooler_in_encoder else in_class
     return tuple(head for head in config.heads if head in kept)

@@ -5,6 +5,7 @@ from typing import Any
 
 from bertjax.config import ModelConfig
 from bertjax.interop.checkpoints.families.family import (
+    PLAIN_TASKS,
     TASK_HEAD,
     Family,
     Names,
@@ -72,7 +73,6 @@ _ENCODER = {
         },
     ),
 }
-_TASK = {TASK_HEAD: "classifier"}
 
 MODERNBERT = Family(
     name="modernbert",
@@ -123,8 +123,7 @@ MODERNBERT = Family(
         ),
     ),
     classes={"ModernBertForMaskedLM": frozenset({"mlm"}), "ModernBertModel": frozenset()},
-    # Those of tokens have a head before the last layer, which bertjax has on sentence vectors only.
-    tasks={"SequenceClassification": _TASK, "MultipleChoice": _TASK},
+    tasks={task: {TASK_HEAD: "classifier"} for task in PLAIN_TASKS},
     task_class="ModernBert",
     head_dropout=("classifier_dropout",),
     special_ids={

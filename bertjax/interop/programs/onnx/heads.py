@@ -1,9 +1,9 @@
 """The outputs of a program: hidden states, sentence vectors, and the logits of the heads."""
 
 from bertjax.interop.checkpoints.families.family import TASK_HEAD
-from bertjax.interop.programs.onnx.graph import Graph, part
+from bertjax.interop.programs.onnx.graph import Graph, Part, part
 from bertjax.interop.programs.onnx.parts import activation, dense, norm
-from bertjax.interop.programs.serving import ServedModel, needs_pooler
+from bertjax.interop.programs.serving import ServedModel, needs_sentence_vectors
 
 
 def add_outputs(graph: Graph, hidden: str, model: ServedModel) -> None:
@@ -11,13 +11,19 @@ def add_outputs(graph: Graph, hidden: str, model: ServedModel) -> None:
     outputs, head = model.outputs, model.head
     if "hidden" in outputs:
         graph.op("Identity", "hidden", hidden)
-    vectors = _sentence_vectors(graph, hidden) if needs_pooler(outputs, head) else ""
+    vectors = ""
+    if needs_sentence_vectors(outputs, head):
+        vectors = _sentence_vectors(graph, hidden)
     if "pooled" in outputs:
         graph.op("Identity", "pooled", vectors)
     if "nsp_logits" in outputs:
         graph.op("Identity", "nsp_logits", dense(graph, part("nsp"), vectors))
     if head is not None and "logits" in outputs:
-        x = hidden if head.on_tokens else vectors
+        x = vectors
+        if head.on_tokens:
+            # Its nodes have names of their own: the pooler may be in the graph twice.
+            pooler = Part("token_pooler", "pooler")
+            x = _pooler(graph, pooler, hidden) if graph.config.token_pooler else hidden
         graph.op("Identity", "logits", dense(graph, part(TASK_HEAD), x))
     if "mlm_logits" in outputs:
         graph.op("Identity", "mlm_logits", _mlm_logits(graph, hidden))
@@ -31,10 +37,15 @@ def _sentence_vectors(graph: Graph, hidden: str) -> str:
     else:
         zero = graph.integers("pooler/zero", 0)
         x = graph.op("Gather", "pooler/first", hidden, zero, axis=1)
+    return _pooler(graph, part("pooler"), x)
+
+
+def _pooler(graph: Graph, pooler: Part, x: str) -> str:
+    """Add the pooler's function of vectors of width D."""
+    config = graph.config
     if config.pooler == "none":
         return x
-    pooler = part("pooler")
-    active = activation(graph, "pooler/act", config.pooler_act, dense(graph, pooler, x))
+    active = activation(graph, f"{pooler.name}/act", config.pooler_act, dense(graph, pooler, x))
     if config.pooler_norm:
         active = norm(graph, pooler.of("layer_norm"), active, config.hidden_size)
     return active

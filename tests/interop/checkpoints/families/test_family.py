@@ -49,8 +49,11 @@ SIZES = {
 def fine_tuned(name, kind, **fields):
     """A model with a task's head, as it is exported: its configuration, parameters and head."""
     task = NUMBERS[kind]
-    heads = registry.KINDS[kind].heads
-    config = family(name, **{**SIZES, "heads": ("mlm", *heads), **fields})
+    sizes = {**SIZES, "heads": ("mlm",), **fields}
+    needed = registry.KINDS[kind].heads
+    if task.per_token and family(name, **sizes).token_pooler:
+        needed = ("pooler",)
+    config = family(name, **{**sizes, "heads": ("mlm", *needed)})
     params = TaskObjective(config, (task,)).init(jax.random.key(0))
     rng = np.random.default_rng(0)
     params = jax.tree.map(
@@ -67,6 +70,8 @@ def save(folder, config, params, task, head):
 PAIRS = [
     ("modernbert", "classification"),
     ("modernbert", "choice"),
+    ("modernbert", "tagging"),
+    ("modernbert", "spans"),
     ("eurobert", "classification"),
     ("eurobert", "tagging"),
     ("ultrabert", "classification"),
@@ -134,7 +139,6 @@ def test_both_ways_of_pooling_are_written(pooling, tmp_path):
     [
         ("eurobert", "spans", "task squad: found a head of QuestionAnswering, expected one of Seq"),
         ("gte", "choice", "task swag: found a head of MultipleChoice"),
-        ("modernbert", "tagging", "task ner: found a head of TokenClassification"),
         ("neobert", "tagging", "task ner: found a head of TokenClassification"),
         ("gpt_bert", "classification", "model.heads: found pooler, expected a head of gpt_bert"),
         ("gpt_bert", "tagging", "found a head of TokenClassification, expected one of none"),
@@ -150,6 +154,9 @@ def test_a_task_without_a_class_is_refused_and_nothing_is_written(name, kind, ex
 
 @pytest.mark.slow
 def test_a_pooler_of_another_kind_is_named(tmp_path):
+    tags = fine_tuned("modernbert", "tagging", token_pooler=False)
+    with pytest.raises(UserError, match="model.token_pooler: found False, expected True, as in mo"):
+        save(tmp_path / "out", *tags)
     config, params, task, head = fine_tuned("eurobert", "classification")
     config = dataclasses.replace(config, pooler_act="tanh")
     with pytest.raises(UserError, match="model.pooler_act: found tanh, expected gelu, as in euro"):
