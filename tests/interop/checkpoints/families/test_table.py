@@ -2,12 +2,14 @@ import json
 
 import numpy as np
 import pytest
+from flax.serialization import msgpack_serialize
 from hypothesis import given
 from hypothesis import strategies as st
 
 import bertjax
 from bertjax.config import family
 from bertjax.config.families import FAMILIES as PRESETS
+from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface
 from bertjax.interop.checkpoints.families.table import (
@@ -79,6 +81,31 @@ def test_a_model_of_each_family_gives_the_same_outputs_here_and_comes_back(name,
             key: array.tobytes() for key, array in after.items()
         }
         assert written["architectures"] == [reference.name]
+
+
+@pytest.mark.slow
+def test_a_head_for_masked_words_that_tasks_begin_with_is_the_pooler_too(tmp_path, caplog):
+    made(REFERENCES["modernbert"]).save_pretrained(tmp_path / "saved")
+    config, params = huggingface.load(tmp_path / "saved")
+    assert config.heads == ("pooler", "mlm")
+    assert np.array_equal(params["pooler"]["kernel"], params["mlm"]["transform"]["kernel"])
+    scales = params["pooler"]["layer_norm"]["scale"], params["mlm"]["layer_norm"]["scale"]
+    assert np.array_equal(*scales)
+    # The first layer has no norm; its row is not used.
+    assert (params["encoder"]["layers"]["attention_layer_norm"]["scale"][0] == 1).all()
+    tokenizer = WordPiece("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na", lowercase=True)
+    huggingface.save(tmp_path / "exported", config, params, tokenizer)
+    assert "model.heads: pooler is left out, modernbert has it only in the classes" in caplog.text
+    written = json.loads((tmp_path / "exported" / "config.json").read_text())
+    names = ("pad_token_id", "cls_token_id", "bos_token_id", "sep_token_id", "eos_token_id")
+    assert [written[name] for name in names] == [0, 2, 2, 3, 3]
+
+
+def test_weights_of_flax_are_read_of_families_that_were_there(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "eurobert"}))
+    (tmp_path / "flax_model.msgpack").write_bytes(msgpack_serialize({"a": np.ones(1, "f4")}))
+    with pytest.raises(UserError, match="found weights of Flax for eurobert, expected weights of"):
+        huggingface.load(tmp_path)
 
 
 DEFAULTS_OF = {
