@@ -179,16 +179,12 @@ class ModelConfig(LayerConfig):
     @property
     def pooler_is_mlm_transform(self) -> bool:
         """True if the pooler computes what the head for masked words does before its product."""
-        is_dense = self.pooler == "dense" and self.pooler_norm and self.pooler_act != "tanh"
-        is_transformed = self.mlm_transform and self.mlm_norm
-        has_same_parameters = ("pooler" in self.biases) == (
-            "mlm_transform" in self.biases
-        ) and self.embedding_width == self.hidden_size
         return (
-            is_dense
-            and is_transformed
-            and has_same_parameters
+            (self.pooler == "dense" and self.pooler_norm)
+            and (self.mlm_transform and self.mlm_norm and not self.mlm_hidden_size)
             and self.pooler_act == self.mlm_activation
+            and ("pooler" in self.biases) == ("mlm_transform" in self.biases)
+            and self.embedding_width == self.hidden_size
         )
 
     @property

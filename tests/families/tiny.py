@@ -26,8 +26,9 @@ def tiny(name, **fields):
     if FAMILIES[name].get("relative_positions"):
         # As many rows for each bucket as the family has: 2 b or 2 b - 1.
         sizes["relative_positions"] = 16 - FAMILIES[name]["relative_positions"] % 2
-    if FAMILIES[name].get("embedding_size"):
-        sizes["embedding_size"] = 8
+    for field in ("embedding_size", "mlm_hidden_size"):
+        if FAMILIES[name].get(field):
+            sizes[field] = 8
     return family(name, **{**sizes, **fields})
 
 

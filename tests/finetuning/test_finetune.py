@@ -290,6 +290,7 @@ def test_a_pooler_that_the_masked_word_head_has_is_no_new_head(texts):
         (modern, (), False, ("pooler",)),
         (modern | {"pooler_act": "relu"}, ("mlm",), False, ("pooler",)),
         (modern | {"embedding_size": 8}, ("mlm",), False, ("pooler",)),
+        (modern | {"mlm_hidden_size": 8}, ("mlm",), False, ("pooler",)),
         ({"pooler": "none"}, ("mlm",), True, ()),
     ):
         changed = config.replace(model=fields, finetune={"reinit_pooler": reinit})
