@@ -34,6 +34,7 @@ class GptBert(nn.Module):
 
     def __init__(self, config: GptBertConfig):
         super().__init__()
+        self.config = config
         self.embedding = Embedding(config)
         self.transformer = Transformer(config)
         self.classifier = nn.ModuleDict({"nonlinearity": _head(config)})

@@ -36,6 +36,7 @@ class NeoBert(nn.Module):
 
     def __init__(self, config: NeoBertConfig):
         super().__init__()
+        self.config = config
         self.model = Encoder(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
 
@@ -116,7 +117,8 @@ def rotated(x_BxHxLxK: Tensor, positions_BxL: Tensor) -> Tensor:
     """Return vectors whose elements 2 i and 2 i + 1 are turned by an angle of the position."""
     width = x_BxHxLxK.shape[-1]
     exponents = torch.arange(0, width, 2, dtype=x_BxHxLxK.dtype) / width
-    angles = positions_BxL[:, None, :, None] * ROTARY_BASE**-exponents
+    # A quotient, as in the authors' code: its last bits show in long rows.
+    angles = positions_BxL[:, None, :, None] * (1.0 / ROTARY_BASE**exponents)
     cosines, sines = angles.cos(), angles.sin()
     even, odd = x_BxHxLxK[..., 0::2], x_BxHxLxK[..., 1::2]
     turned = torch.stack([even * cosines - odd * sines, even * sines + odd * cosines], -1)
