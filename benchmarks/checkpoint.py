@@ -30,7 +30,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from reporting import argument_parser, print_header, print_line, write_json
-from step import SIZES, full_batch
+from steps.jobs import SIZES, full_batch
 
 from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig

@@ -1,18 +1,23 @@
 """Time of the pretraining step of bertjax and of other implementations.
 
     python benchmarks/step.py [--sizes mini small] [--lengths 128] [--batch-size 32] [--peer] \\
-        [--json step.json]
+        [--families [modernbert deberta-v2 neobert]] [--json step.json]
 
 A step is forward, backward, clipping and AdamW, with dropout 0.1, masked words and next sentence.
+With `--families` the models are these instead of BERT, with masked words only: ModernBERT, DeBERTa
+(v3) and NeoBERT at the same widths and BERT's vocabulary. The peer of NeoBERT is the model that the
+tests compare with, `tests/families/neobert_torch.py`. DeBERTa has dropout 0.1, the others none.
 With `--peer` the same step is also timed in PyTorch (`transformers`, SDPA; eager and
 `torch.compile`) and in the last Flax BERT (`transformers` 4.57), each in an environment that is
 made once in `--environments`. All get the same batch, whose rows have no padding, and take turns;
-the table has the median of the rounds. float32 on a CPU, bfloat16 elsewhere (PyTorch by autocast).
-Utilization is the model's FLOPs, those of `bertjax.estimate.cost.model_flops` for all, over the
-rate of large matrix products measured in the same run. Compile time is the first step's time less a
-later one's. The peers compute the logits of all positions, as their models do, bertjax those of the
-masked ones. On Linux bertjax asks for huge pages, as its command does; the peers run as they are
-started, and once more with huge pages.
+the table has the median of the rounds, and in its last columns that of each round's ratio, by the
+clock and by the time of all cores together. Where others use the machine, the second says more, if
+on one core (`taskset -c 1`): on several, PyTorch's threads also count while they wait. float32 on a
+CPU, bfloat16 elsewhere (PyTorch by autocast). Utilization is the model's FLOPs, those of
+`bertjax.estimate.cost.model_flops` for all, over the rate of large matrix products measured in the
+same run. Compile time is the first step's time less a later one's. The peers compute the logits of
+all positions, as their models do, bertjax those of the masked ones. On Linux bertjax asks for huge
+pages, as its command does; the peers run as they are started, and once more with huge pages.
 """
 
 import argparse
@@ -27,35 +32,29 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from reporting import argument_parser, print_header, print_line, write_json
+from steps.jobs import FAMILIES, SIZES, job_of
 
 from bertjax.cli.huge_pages import TUNABLE, VARIABLE
 
 HERE = Path(__file__).parent
-SIZES = {  # layers, hidden size; mini and small are those of arXiv 1908.08962
-    "mini": (4, 256),
-    "small": (4, 512),
-    "base": (12, 768),
-    "large": (24, 1024),
-}
 COLUMNS = (
-    "size",
+    "model",
     "length",
     "batch",
     "implementation",
     "step, ms",
+    "CPU, ms",
     "sequences/s",
     "tokens/s",
     "of the rate",
     "compile, s",
     "peak MiB",
     "bertjax is",
+    "by CPU time",
 )
 PEERS = ["pytorch", "pytorch compiled", "flax", "pytorch, huge pages", "flax, huge pages"]
 LOOP = "bertjax, its loop"
-PREDICTIONS = {128: 20, 512: 76}  # by length; of others 15 %
-VOCAB_SIZE = 30_522
 ENVIRONMENTS = {
     "pytorch": ("torch==2.13.0", "transformers==5.23.0"),
     "flax": ("transformers==4.57.6", "flax==0.12.8", "jax==0.10.2", "optax==0.2.8"),
@@ -77,6 +76,7 @@ class Worker:
         )
         self.first_answer = self.answer()
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -86,10 +86,19 @@ class Worker:
         raise SystemExit(f"{self.process.args}: ended with status {self.process.wait()}")
 
     def time(self, count: int) -> None:
-        """Run `count` steps, and keep the seconds that one took."""
+        """Run `count` steps, and keep the seconds that one took, on the clock and of all cores."""
         assert self.process.stdin
         print(count, file=self.process.stdin, flush=True)
-        self.seconds.append(self.answer()["step_s"])
+        answer = self.answer()
+        self.seconds.append(answer["step_s"])
+        self.cpu_seconds.append(answer["cpu_s"])
+
+    def forget(self) -> float:
+        """Forget what was kept, and return the last seconds on the clock."""
+        last = self.seconds[-1]
+        self.seconds.clear()
+        self.cpu_seconds.clear()
+        return last
 
     def end(self) -> dict[str, Any]:
         """End the process, and return all that it said, with the median of the kept seconds."""
@@ -100,6 +109,8 @@ class Worker:
             **self.answer(),
             "step_s": statistics.median(self.seconds),
             "steps_s": self.seconds,
+            "cpu_s": statistics.median(self.cpu_seconds),
+            "cpus_s": self.cpu_seconds,
         }
 
 
@@ -117,13 +128,17 @@ def main() -> None:
     entries = []
     for size in arguments.sizes:
         for length in arguments.lengths:
-            results = timed_in_turns(arguments, size, length, dtype, pythons)
-            entries += print_results(arguments, size, length, results, rate)
+            for family in arguments.families or ["bert"]:
+                about = {"model": f"{family}, {size}", "length": length}
+                results = timed_in_turns(arguments, family, size, length, dtype, pythons)
+                entries += print_results(arguments, about, results, rate)
     write_json(arguments.json, {"product_flops_per_s": rate, "dtype": dtype, "rows": entries})
 
 
 def parsed_arguments() -> argparse.Namespace:
     parser = argument_parser(__doc__)
+    families_help = "instead of BERT; without names, all of them"
+    parser.add_argument("--families", nargs="*", choices=FAMILIES, help=families_help)
     parser.add_argument("--sizes", nargs="+", default=["mini", "small"], choices=SIZES)
     parser.add_argument("--lengths", nargs="+", type=int, default=[128])
     parser.add_argument("--batch-size", type=int, default=32)
@@ -139,7 +154,15 @@ def parsed_arguments() -> argparse.Namespace:
     seconds_help = "of steps, at least, in each turn"
     parser.add_argument("--seconds", type=float, default=3.0, help=seconds_help)
     parser.add_argument("--json", type=Path, default=Path("runs/step.json"))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.families is None:
+        return arguments
+    arguments.families = arguments.families or FAMILIES
+    # Of these models Flax has none.
+    arguments.implementations = [
+        name for name in arguments.implementations if not name.startswith("flax")
+    ]
+    return arguments
 
 
 def is_cpu() -> bool:
@@ -176,30 +199,18 @@ def product_rate(dtype: str, rounds: int) -> float:
 
 
 def timed_in_turns(
-    arguments: argparse.Namespace, size: str, length: int, dtype: str, pythons: dict[str, str]
+    arguments: argparse.Namespace,
+    family: str,
+    size: str,
+    length: int,
+    dtype: str,
+    pythons: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Time all implementations at one size and length; return each one's result by its name."""
-    layers, width = SIZES[size]
-    predictions = PREDICTIONS.get(length, -(-length * 3 // 20))
+    """Time all implementations of one model at one length; return each one's result by its name."""
     with tempfile.TemporaryDirectory() as folder:
-        batch = Path(folder) / "batch.npz"
-        np.savez(batch, **full_batch(arguments.batch_size, length, predictions))
-        job = {
-            "kind": "training",
-            "model": {
-                "vocab_size": VOCAB_SIZE,
-                "hidden_size": width,
-                "num_hidden_layers": layers,
-                "num_attention_heads": width // 64,
-                "intermediate_size": 4 * width,
-            },
-            "length": length,
-            "predictions": predictions,
-            "batch_size": arguments.batch_size,
-            "dtype": dtype,
-            "batch": str(batch),
-            "options": json.loads(arguments.options),
-        }
+        job = job_of(
+            family, size, length, arguments.batch_size, dtype, Path(folder) / "batch.npz"
+        ) | {"options": json.loads(arguments.options)}
         workers = started_workers(arguments, job, pythons)
         counts = step_counts(workers, arguments.seconds)
         for _ in range(arguments.rounds):
@@ -231,7 +242,7 @@ def step_counts(workers: dict[str, Worker], seconds: float) -> dict[str, int]:
     counts = {}
     for name, worker in workers.items():
         worker.time(1)
-        counts[name] = max(1, round(seconds / worker.seconds.pop()))
+        counts[name] = max(1, round(seconds / worker.forget()))
     if LOOP in counts:
         # The loop waits for the device every 10 steps; the bare step takes as many to compare.
         multiple_of_ten = 10 * math.ceil(counts["bertjax"] / 10)
@@ -241,56 +252,43 @@ def step_counts(workers: dict[str, Worker], seconds: float) -> dict[str, int]:
 
 def print_results(
     arguments: argparse.Namespace,
-    size: str,
-    length: int,
+    about: dict[str, Any],
     results: dict[str, dict[str, Any]],
     rate: float,
 ) -> list[dict[str, Any]]:
     """Print a line for each implementation, and return the entries for the JSON file."""
     entries = []
-    flops = results["bertjax"]["flops"]
+    own = results["bertjax"]
+    about = {**about, "batch_size": arguments.batch_size}
     for name, result in results.items():
         seconds = result["step_s"]
         rows_per_second = arguments.batch_size / seconds
-        about = {"size": size, "length": length, "batch_size": arguments.batch_size}
         entries.append({**about, "implementation": name, **result})
         print_line(
             (
                 *about.values(),
                 name,
                 f"{1000 * seconds:,.1f}",
+                f"{1000 * result['cpu_s']:,.1f}",
                 f"{rows_per_second:,.1f}",
-                f"{length * rows_per_second:,.0f}",
-                f"{flops / seconds / rate:.0%}",
+                f"{about['length'] * rows_per_second:,.0f}",
+                f"{own['flops'] / seconds / rate:.0%}",
                 f"{result['first_s'] - seconds:.1f}",
                 f"{result['peak_bytes'] / 2**20:,.0f}",
-                f"{seconds / results['bertjax']['step_s']:.2f} x as fast",
+                f"{ratio(result, own, 'steps_s'):.2f} x as fast",
+                f"{ratio(result, own, 'cpus_s'):.2f} x",
             )
         )
     return entries
 
 
-def full_batch(rows: int, length: int, predictions: int) -> dict[str, np.ndarray]:
-    """Return a batch of random tokens without padding, with two segments and masks in each row.
+def ratio(result: dict[str, Any], own: dict[str, Any], seconds: str) -> float:
+    """Return the median of the ratios of each round.
 
-    `labels` are the masked tokens at their positions, and -100 elsewhere, as PyTorch has them.
+    A machine that others use is slower in one round than in another.
     """
-    rng = np.random.default_rng(0)
-    shuffled = rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)
-    positions = np.sort(shuffled[:, :predictions], axis=1)
-    masked = rng.integers(1000, VOCAB_SIZE, (rows, predictions))
-    labels = np.full((rows, length), -100)
-    np.put_along_axis(labels, positions, masked, axis=1)
-    return {
-        "input_ids": rng.integers(1000, VOCAB_SIZE, (rows, length)),
-        "input_mask": np.ones((rows, length), np.int64),
-        "segment_ids": np.tile(np.arange(length) >= length // 2, (rows, 1)).astype(np.int64),
-        "masked_lm_positions": positions,
-        "masked_lm_ids": masked,
-        "masked_lm_weights": np.ones((rows, predictions), np.float32),
-        "next_sentence_labels": rng.integers(0, 2, rows),
-        "labels": labels,
-    }
+    rounds = zip(result[seconds], own[seconds], strict=True)
+    return statistics.median(theirs / ours for theirs, ours in rounds)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from worker import Job, Step, serve
 
 from bertjax.cli import huge_pages
-from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
+from bertjax.config import Config, DataConfig, MeshConfig, OptimizerConfig, TrainConfig, family
 from bertjax.estimate.abstract_batch import abstract_batch
 from bertjax.estimate.cost.model_flops import model_flops
 from bertjax.parallel.mesh import make_mesh
@@ -25,9 +25,17 @@ from bertjax.training.step import abstract_state, init_state, lower_train_step
 LOG_EVERY_STEPS = 10
 
 
+# The preset's dropout is that of ModernBERT's training; its class in `transformers` has no rate of
+# its own for this place.
+CHANGES = {"modernbert": {"hidden_dropout_prob": 0.0}}
+
+
 def config_of(job: Job) -> Config:
-    model = ModelConfig(
+    is_bert = job["family"] == "bert"
+    model = family(
+        job["family"],
         **job["model"],
+        **CHANGES.get(job["family"], {}),
         dtype=job["dtype"],
         scan_unroll=job["model"]["num_hidden_layers"],
         dropout_bits="hash",
@@ -35,7 +43,11 @@ def config_of(job: Job) -> Config:
     )
     return Config(
         model=dataclasses.replace(model, **job["options"]),
-        data=DataConfig(max_seq_length=job["length"], max_predictions_per_seq=job["predictions"]),
+        data=DataConfig(
+            max_seq_length=job["length"],
+            max_predictions_per_seq=job["predictions"],
+            sentence_objective="next_sentence" if is_bert else "none",
+        ),
         optimizer=OptimizerConfig(warmup_steps=10_000),
         train=TrainConfig(steps=1_000_000, batch_size=job["batch_size"]),
         mesh=MeshConfig(),

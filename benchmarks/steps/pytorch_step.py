@@ -5,27 +5,31 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 import transformers
+from pytorch_families import MODELS
+from pytorch_families import loss_of as family_loss
+from torch import nn
 from transformers import BertConfig, BertForPreTraining
 from worker import Job, Step, serve
 
 
-def make(job: Job) -> Step:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
+def bert(job: Job) -> nn.Module:
     config = BertConfig(
         **job["model"],
         max_position_embeddings=max(512, job["length"]),
         attn_implementation="sdpa",
     )
-    model = BertForPreTraining(config).to(device).train()
-    decayed = [
-        p
-        for name, p in model.named_parameters()
-        if not (name.endswith("bias") or "LayerNorm" in name)
-    ]
-    plain = [
-        p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name
-    ]
+    return BertForPreTraining(config)
+
+
+def make(job: Job) -> Step:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    is_bert = job["family"] == "bert"
+    model = bert(job) if is_bert else MODELS[job["family"]](job["model"])
+    model = model.to(device).train()
+    # Not biases and the scales of norms.
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, eps=1e-6, fused=True)
     given = np.load(job["batch"])
@@ -41,7 +45,7 @@ def make(job: Job) -> Step:
 
     def loss_of() -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16) if half else nullcontext():
-            return model(**tensors).loss
+            return model(**tensors).loss if is_bert else family_loss(model, tensors)
 
     forward = torch.compile(loss_of) if job["compiled"] else loss_of
 

@@ -30,7 +30,8 @@ def serve(make: Callable[[Job], Step]) -> None:
     """Make the step of the job in the command line, and time it for each number on stdin.
 
     Each answer is a line of JSON. The first has the seconds until a first step was done, the others
-    the seconds of one step, and the last one, after the end of stdin, the peak memory.
+    the seconds of one step and those of all its cores together, and the last one, after the end of
+    stdin, the peak memory.
     """
     job = json.loads(sys.argv[1])
     begin = time.perf_counter()
@@ -39,9 +40,13 @@ def serve(make: Callable[[Job], Step]) -> None:
     answer({"first_s": time.perf_counter() - begin, "loss": loss, **step.about})
     for line in sys.stdin:
         count = int(line)
-        begin = time.perf_counter()
+        # Memory that the machine took from this process while it waited comes back in this step.
+        step.run(1)
+        begin, begin_cpu = time.perf_counter(), time.process_time()
         loss = step.run(count)
-        answer({"step_s": (time.perf_counter() - begin) / count, "loss": loss})
+        seconds = time.perf_counter() - begin
+        cpu_seconds = time.process_time() - begin_cpu
+        answer({"step_s": seconds / count, "cpu_s": cpu_seconds / count, "loss": loss})
     peak_bytes = step.peak_bytes()
     if peak_bytes is None:
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kB on Linux

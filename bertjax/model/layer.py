@@ -146,7 +146,7 @@ class Layer(nn.Module):
             normal = jnp.where(no_norm, x, normal)
         added = function(normal)
         if c.norm_place == "both":
-            added = Norm(c, name=f"{sublayer}_output_norm")(added)
+            added = Norm(c, name=f"{sublayer}_output_norm")(checkpoint_name(added, PROJECTED))
         dropped = dropout(c, added, c.hidden_dropout_prob, self._key(sublayer), layout, HIDDEN)
         summed = x.astype(jnp.float32) + dropped.astype(jnp.float32)
         return checkpoint_name(layout(summed.astype(c.dtype), *HIDDEN), PROJECTED)

@@ -83,11 +83,29 @@ def _gelu_tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
     return gelu_tanh(x), slope.astype(x.dtype) * dx
 
 
+@jax.custom_jvp
+def silu(x: Array) -> Array:
+    """SiLU (arXiv 1606.08415, section 2): x times the logistic function at x, in float32."""
+    wide = x.astype(jnp.float32)
+    return (wide * jax.nn.sigmoid(wide)).astype(x.dtype)
+
+
+@silu.defjvp
+def _silu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Hand-written derivative, as for `gelu`: JAX's own would keep two arrays."""
+    (x,), (dx,) = primals, tangents
+    wide = x.astype(jnp.float32)
+    share = jax.nn.sigmoid(wide)
+    # The logistic function s has the derivative s (1 - s).
+    slope = share * (1 + wide * (1 - share))
+    return silu(x), slope.astype(x.dtype) * dx
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
+    "silu": silu,
     "tanh": jnp.tanh,
 }
 """The activation of each value of `model.hidden_act`, and the pooler's tanh."""
@@ -230,9 +248,25 @@ def normalized(config: ModelConfig, x: Array, scale: Array | None, bias: Array |
     return result.astype(config.dtype)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _divided_by_root_mean_square(x: Array, epsilon: float) -> Array:
+    return x * _inverse_root_mean_square(x, epsilon)
+
+
+def _inverse_root_mean_square(x: Array, epsilon: float) -> Array:
     square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return x * checkpoint_name(jax.lax.rsqrt(square + epsilon), STATISTICS)
+    return checkpoint_name(jax.lax.rsqrt(square + epsilon), STATISTICS)
+
+
+@_divided_by_root_mean_square.defjvp
+def _divided_by_root_mean_square_jvp(
+    epsilon: float, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    """Hand-written derivative, as for `_normalize`: that one's without the mean."""
+    (x,), (dx,) = primals, tangents
+    scale = _inverse_root_mean_square(x, epsilon)
+    normal = x * scale
+    return normal, scale * (dx - normal * jnp.mean(dx * normal, axis=-1, keepdims=True))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -86,6 +86,9 @@ def check_unchanged(path: epath.Path, before: Config, now: Config, made: int) ->
     free = set(FREE)
     if _accumulation_is_free(now):
         free.add(ACCUMULATION)
+    if not now.finetune.tasks:
+        # Pretraining has no head of a task, and a run may be older than this field of its family.
+        free.add("model.token_pooler")
     if changed & SCHEDULE and _same_rates(before, now, made):
         free |= SCHEDULE
     for name in values_now:

@@ -24,6 +24,33 @@ def test_layer_norm_keeps_its_digits_where_the_mean_dwarfs_the_deviation():
     assert np.abs(norm.apply(params, x) - exact).max() < 1e-3
 
 
+@pytest.mark.parametrize("length", [1e-3, 1.0, 100.0])
+def test_rms_norm_and_its_gradients_are_those_of_its_formula(length):
+    config = dataclasses.replace(
+        SMALL_MODEL, norm_type="rms_norm", layer_norm_eps=1e-5, biases=("mlm",)
+    )
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(2, 8, 16)).astype(np.float32) * np.float32(length)
+    scale = rng.normal(1, 0.1, 16).astype(np.float32)
+
+    def formula(x, scale):
+        mean_square = jnp.mean(x**2, axis=-1, keepdims=True)
+        return x / jnp.sqrt(mean_square + 1e-5) * scale[None, :]
+
+    def ours(x, scale):
+        return Norm(config).apply({"params": {"scale": scale}}, x)
+
+    def results(function):
+        def loss(x, scale):
+            return jnp.sum(function(x, scale) * weights)
+
+        forward = jax.jvp(function, (x, scale), (weights, scale))[1]
+        return function(x, scale), jax.grad(loss, (0, 1))(x, scale), forward
+
+    for a, b in zip(jax.tree.leaves(results(ours)), jax.tree.leaves(results(formula)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
 def test_gelu_is_the_exact_one():
     x = np.linspace(-4, 4, 33, dtype=np.float32)
     exact = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x]
@@ -44,12 +71,17 @@ def exact_gelu_tanh(x):
     return x * below, below + (0.5 * x * d_inner / math.cosh(inner) ** 2 if abs(inner) < 300 else 0)
 
 
+def exact_silu(x):
+    share = 1 / (1 + math.exp(min(-x, 700)))
+    return x * share, share + x * share * (1 - share)
+
+
 @pytest.mark.parametrize(
     ("name", "exact", "absolute"),
-    [("gelu", exact_gelu, 1e-6), ("gelu_tanh", exact_gelu_tanh, 2e-5)],
+    [("gelu", exact_gelu, 1e-6), ("gelu_tanh", exact_gelu_tanh, 2e-5), ("silu", exact_silu, 3e-6)],
 )
 @pytest.mark.parametrize(("dtype", "unit"), [(jnp.float32, 0), (jnp.bfloat16, 2**-8)])
-def test_gelus_and_their_slopes_in_either_direction_are_exact_to_their_types_rounding(
+def test_activations_and_their_slopes_in_either_direction_are_exact_to_their_types_rounding(
     name, exact, absolute, dtype, unit
 ):
     given = jnp.asarray(np.concatenate([np.linspace(-12, 12, 2001), [-1e30, 1e30, 0.0]]), dtype)

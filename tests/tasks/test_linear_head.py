@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.errors import UserError
 from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.model.linear_head import init_linear
@@ -39,3 +40,27 @@ def test_a_sentence_vector_that_is_a_mean_leaves_padding_out():
     for row, length in enumerate(batch["input_mask"].sum(axis=1)):
         expected = np.asarray(hidden)[row, :length].mean(axis=0) @ head["kernel"]
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_on_tokens_reads_what_the_pooler_computes_where_the_model_says_so():
+    modern = {"pooler_norm": True, "pooler_act": "gelu", "token_pooler": True}
+    config = dataclasses.replace(SMALL_MODEL, heads=("pooler",), initializer_range=0.3, **modern)
+    params = functional.init(config, jax.random.key(0))
+    head = init_linear(config, jax.random.key(1), 3)
+    batch = {name: random_batch(np.random.default_rng(0), 4)[name] for name in INPUTS}
+
+    @jax.jit
+    def computed():
+        hidden = functional.encode(config, params, batch).hidden_BxLxD
+        positions = jnp.broadcast_to(jnp.arange(hidden.shape[1])[None, :], hidden.shape[:2])
+        pooled = functional.pool(config, params, hidden, positions)
+        logits = heads.token_logits(config, params, head, batch, key=None, layout=ANYWHERE)
+        return hidden, pooled, logits
+
+    hidden, pooled, logits = computed()
+    np.testing.assert_allclose(logits, pooled @ head["kernel"], rtol=1e-4, atol=1e-5)
+    plain = dataclasses.replace(config, token_pooler=False)
+    assert functional.pool_tokens(plain, params, hidden) is hidden
+    without = dataclasses.replace(config, heads=())
+    with pytest.raises(UserError, match="model.heads: found none, expected pooler"):
+        functional.pool_tokens(without, params, hidden)

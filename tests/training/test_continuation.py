@@ -115,3 +115,10 @@ def test_a_mixture_may_be_moved_and_its_corpora_stay():
     changed(began, train={"data_changes": (3,)})
     with pytest.raises(UserError, match=r"data\.mixture: found .'b', 'a'., expected .'a', 'b'."):
         changed(began, data={"mixture": ("b=old/b", "a=old/a")})
+
+
+def test_only_a_run_with_tasks_depends_on_what_heads_on_tokens_read():
+    on_tokens = {"token_pooler": True}
+    changed({}, model=on_tokens)
+    with pytest.raises(UserError, match=r"model\.token_pooler: found True, expected False"):
+        changed({"finetune": {"tasks": ("rte=RTE",), "max_seq_length": 16}}, model=on_tokens)

@@ -146,5 +146,6 @@ class SelfAttention(nn.Module):
         keys = self.relative_key if is_own else self.key
         shape = (c.relative_positions, c.num_attention_heads, c.head_width)
         return RelativeVectors(
-            queries(vectors_RxD).reshape(shape), keys(vectors_RxD).reshape(shape)
+            checkpoint_name(queries(vectors_RxD), HEADS).reshape(shape),
+            checkpoint_name(keys(vectors_RxD), HEADS).reshape(shape),
         )

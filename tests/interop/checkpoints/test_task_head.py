@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.exported_programs import run_onnx, run_saved_model, run_stablehlo
 from tests.tasks.tiny import MODEL, TOKENIZER
+from tests.training.checkpoints import without_digests
 
 TASKS = {
     "class": ("classification", SingleLabel("topics", ("art", "law", "war"))),
@@ -183,10 +185,23 @@ def test_a_head_on_tokens_may_read_the_pooler_in_a_program_too(tmp_path, format)
     fields = {"pooler_act": "gelu", "pooler_norm": True, "pooling": "mean", "heads": ("pooler",)}
     model = dataclasses.replace(SMALL_MODEL, token_pooler=True, **fields)
     run = save_run(tmp_path / "run", model, TASKS["tagging"])
-    bertjax.export_model(run, tmp_path / "out", format, outputs=["pooled", "logits"])
     batch = drawn_batch(0, 3, 11)
-    logits = np.asarray(RUNTIMES[format](tmp_path / "out", batch)["logits"])
-    np.testing.assert_allclose(logits, task_logits(run, batch), rtol=0, atol=1e-5)
+    for folder, outputs in (("both", ["pooled", "logits"]), ("logits", [])):
+        bertjax.export_model(run, tmp_path / folder, format, outputs=outputs)
+        logits = np.asarray(RUNTIMES[format](tmp_path / folder, batch)["logits"])
+        np.testing.assert_allclose(logits, task_logits(run, batch), rtol=0, atol=1e-5)
+
+
+def test_a_run_that_is_older_than_the_pooler_on_tokens_is_opened_as_it_was(tmp_path):
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["tagging"], heads=())
+    batch = drawn_batch(0, 3, 11)
+    logits = task_logits(run, batch)
+    without_digests(run, 0)
+    for path in (run / "config.json", run / "checkpoints" / "0" / "meta" / "metadata"):
+        text, count = re.subn(r'"token_pooler": false,\s*', "", path.read_text())
+        assert count == 1
+        path.write_text(text)
+    np.testing.assert_array_equal(task_logits(run, batch), logits)
 
 
 def test_other_outputs_are_there_beside_those_of_the_head(tmp_path):

@@ -188,6 +188,8 @@ _ROBERTA_NAMES = bert_names(
     {"mlm": "lm_head", "mlm/transform": "lm_head.dense", "mlm/layer_norm": "lm_head.layer_norm"},
     _decoder("lm_head"),
 )
+ENDS = {"bos_token_id": "cls", "eos_token_id": "sep"}
+"""Of families whose defaults for both are ids of the tokenizer that they were published with."""
 # Only the head of this class has a hidden layer, which is the pooler in bertjax.
 _ROBERTA_TASKS = {
     **PLAIN_TASKS,
@@ -200,6 +202,7 @@ ROBERTA = Family(
     classes={"RobertaForMaskedLM": frozenset({"mlm"}), "RobertaModel": frozenset()},
     tasks=_ROBERTA_TASKS,
     task_class="Roberta",
+    special_ids=ENDS,
     in_flax=True,
     pooler_in_encoder=True,
 )
@@ -210,6 +213,7 @@ XLM_ROBERTA = Family(
     classes={"XLMRobertaForMaskedLM": frozenset({"mlm"}), "XLMRobertaModel": frozenset()},
     tasks=_ROBERTA_TASKS,
     task_class="XLMRoberta",
+    special_ids=ENDS,
     in_flax=True,
     pooler_in_encoder=True,
 )
@@ -281,6 +285,7 @@ ALBERT = Family(
     },
     tasks=PLAIN_TASKS,
     task_class="Albert",
+    special_ids=ENDS,
     in_flax=True,
     pooler_in_encoder=True,
     # It has a rate of its own for the head, 0.1 by default; bertjax takes the hidden one.

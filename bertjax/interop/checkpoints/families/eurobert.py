@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertjax.config import ModelConfig
+from bertjax.config.field_types import shown
 from bertjax.errors import check
 from bertjax.interop.checkpoints.families.family import (
     TASK_HEAD,
@@ -50,7 +51,7 @@ class _Pooling(Translated):
         check(
             found != "late" or "pooler" not in config.heads,
             where=f"{values.where}: {self.name}",
-            found=repr(found),
+            found=shown(found),
             expected="mean or bos, for its linear layer `dense`",
         )
 

@@ -92,9 +92,9 @@ class RotaryWindows(Rule):
             if every == 0:
                 raise values.refused("global_attn_every_n_layers", "1 or more", 0)
             return every, self.first, every > 1
-        layers = values.get("num_hidden_layers", len(types))
+        layers = values.get("num_hidden_layers", "all")
         known = isinstance(types, list) and set(map(str, types)) <= {GLOBAL, LOCAL}
-        if not known or len(types) != layers:
+        if not known or len(types) != values.get("num_hidden_layers", len(types)):
             raise values.refused("layer_types", f"{GLOBAL} or {LOCAL} of {layers} layers")
         is_global = [kind == GLOBAL for kind in types]
         pattern = regular_pattern(is_global, self.every)

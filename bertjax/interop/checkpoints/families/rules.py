@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertjax.config import ModelConfig
+from bertjax.config.field_types import shown
 from bertjax.config.layers import BIASES
 from bertjax.errors import UserError, check, mismatch
 
@@ -45,7 +46,7 @@ class Values:
     def refused(self, name: str, expected: str, found: Any = None) -> UserError:
         """Return the error for a field; `found` is its value if not given."""
         value = self.get(name) if found is None else found
-        return mismatch(where=f"{self.where}: {name}", found=repr(value), expected=expected)
+        return mismatch(where=f"{self.where}: {name}", found=shown(value), expected=expected)
 
     def one_of(self, name: str, default: str, names: Collection[str]) -> str:
         """Return the value of a field that is one of `names`."""
@@ -138,7 +139,7 @@ class Only(Rule):
             expected = "no such field" if self.accepted == (None,) else repr(self.accepted[0])
             raise mismatch(
                 where=f"{values.where}: {self.name}",
-                found=repr(value),
+                found=shown(value),
                 expected=f"{expected}: bertjax computes nothing else",
             )
         return {}
@@ -227,7 +228,7 @@ class HeadWidth(Rule):
         check(
             width == config.head_width,
             where=f"{values.where}: {self.name}",
-            found=repr(width),
+            found=shown(width),
             expected=f"{config.head_width}, the hidden size by the number of heads",
         )
 
@@ -250,7 +251,7 @@ class Tied(Rule):
         check(
             value is self.tied or "mlm" not in config.heads,
             where=f"{values.where}: tie_word_embeddings",
-            found=repr(value),
+            found=shown(value),
             expected=f"{self.tied}, for its head",
         )
 

@@ -1,5 +1,6 @@
 """UltraBERT (huggingface.co/dmis-lab/UltraBERT-150M): the layers of EuroBERT, with windows."""
 
+from bertjax.interop.checkpoints.families.bert import ENDS
 from bertjax.interop.checkpoints.families.eurobert import ENCODER, LAYER_RULES
 from bertjax.interop.checkpoints.families.family import PLAIN_TASKS, Family, Names, under
 from bertjax.interop.checkpoints.families.rotary import RotaryWindows
@@ -28,5 +29,6 @@ ULTRABERT = Family(
     classes={"UltrabertForMaskedLM": frozenset({"mlm"}), "UltrabertModel": frozenset()},
     tasks={task: PLAIN_TASKS[task] for task in list(PLAIN_TASKS)[:3]},
     task_class="Ultrabert",
+    special_ids=ENDS,
     head_dropout=("classifier_dropout",),
 )

@@ -11,7 +11,9 @@ from bertjax.errors import UserError
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.interop.checkpoints import huggingface
 from bertjax.interop.checkpoints.families.family import TASK_HEAD
+from bertjax.interop.checkpoints.families.table import FAMILIES
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
+from bertjax.model import functional
 from bertjax.model.functional import TASKS
 from bertjax.model.layout import ANYWHERE
 from bertjax.tasks import registry
@@ -20,6 +22,7 @@ from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.tagging.task import Tagging
 from tests.interop.checkpoints.families.references import padded_rows
+from tests.tasks.tiny import TOKENIZER
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -86,6 +89,7 @@ PAIRS = [
     ("deberta-v2", "spans"),
     ("deberta-v2", "choice"),
     ("distilbert", "classification"),
+    ("distilbert", "tagging"),
     ("distilbert", "spans"),
     ("distilbert", "choice"),
 ]
@@ -153,11 +157,56 @@ def test_a_task_without_a_class_is_refused_and_nothing_is_written(name, kind, ex
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, has, expected", [("modernbert", False, True), ("eurobert", True, False)]
+)
+def test_a_head_on_tokens_that_reads_something_else_is_refused(name, has, expected, tmp_path):
+    tags = fine_tuned(name, "tagging", token_pooler=has)
+    message = f"model.token_pooler: found {has}, expected {expected}, as in {name}"
+    with pytest.raises(UserError, match=message):
+        save(tmp_path / "tokens", *tags)
+    # A task on sentence vectors does not depend on the field.
+    save(tmp_path / "sentences", *fine_tuned(name, "classification", token_pooler=has))
+
+
+@pytest.mark.slow
 def test_a_pooler_of_another_kind_is_named(tmp_path):
-    tags = fine_tuned("modernbert", "tagging", token_pooler=False)
-    with pytest.raises(UserError, match="model.token_pooler: found False, expected True, as in mo"):
-        save(tmp_path / "out", *tags)
     config, params, task, head = fine_tuned("eurobert", "classification")
     config = dataclasses.replace(config, pooler_act="tanh")
     with pytest.raises(UserError, match="model.pooler_act: found tanh, expected gelu, as in euro"):
         save(tmp_path / "out", config, params, task, head)
+
+
+# The published tokenizers of some families have their special tokens at the end of a large
+# vocabulary, and the defaults of the classes are those ids.
+WITH_CLASSES = [name for name, described in FAMILIES.items() if described.has_class]
+ROLES = {"pad": "pad", "bos": "cls", "cls": "cls", "eos": "sep", "sep": "sep", "mask": "mask"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "modernbert" else pytest.param(name, marks=pytest.mark.slow)
+        for name in WITH_CLASSES
+    ],
+)
+def test_the_ids_in_config_json_are_those_of_the_tokenizer_beside_it(name, tmp_path, caplog):
+    # RoBERTa's positions begin after the id of padding, which is 0 here.
+    fields = {"position_offset": 1} if "roberta" in name else {}
+    fields |= {"relative_positions": 16} if name == "deberta-v2" else {}
+    config = family(name, **SIZES, **fields)
+    params = jax.device_get(jax.jit(functional.init, static_argnums=0)(config, jax.random.key(0)))
+    huggingface.save(tmp_path, config, params, TOKENIZER)
+    transformers.logging.enable_propagation()
+    transformers.utils.logging.warning_once.cache_clear()
+    try:
+        loaded = transformers.AutoConfig.from_pretrained(tmp_path).to_dict()
+    finally:
+        transformers.logging.disable_propagation()
+    assert not caplog.records
+    ids = {field: value for field, value in loaded.items() if field.endswith("_token_id")}
+    ids = {
+        field.removesuffix("_token_id"): value for field, value in ids.items() if value is not None
+    }
+    assert ids == {role: getattr(TOKENIZER, f"{ROLES[role]}_id") for role in ids}
+    assert "pad" in ids

@@ -2,12 +2,23 @@ import json
 
 import numpy as np
 import pytest
+from flax.serialization import msgpack_serialize
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bertjax
+from bertjax.config import family
 from bertjax.config.families import FAMILIES as PRESETS
+from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface
-from bertjax.interop.checkpoints.families.table import FAMILIES, family_of, read_config
+from bertjax.interop.checkpoints.families.table import (
+    FAMILIES,
+    check_config,
+    family_of,
+    read_config,
+    write_config,
+)
 from tests.interop.checkpoints.families.references import REFERENCES, made, padded_rows
 
 torch = pytest.importorskip("torch")
@@ -70,6 +81,31 @@ def test_a_model_of_each_family_gives_the_same_outputs_here_and_comes_back(name,
             key: array.tobytes() for key, array in after.items()
         }
         assert written["architectures"] == [reference.name]
+
+
+@pytest.mark.slow
+def test_a_head_for_masked_words_that_tasks_begin_with_is_the_pooler_too(tmp_path, caplog):
+    made(REFERENCES["modernbert"]).save_pretrained(tmp_path / "saved")
+    config, params = huggingface.load(tmp_path / "saved")
+    assert config.heads == ("pooler", "mlm")
+    assert np.array_equal(params["pooler"]["kernel"], params["mlm"]["transform"]["kernel"])
+    scales = params["pooler"]["layer_norm"]["scale"], params["mlm"]["layer_norm"]["scale"]
+    assert np.array_equal(*scales)
+    # The first layer has no norm; its row is not used.
+    assert (params["encoder"]["layers"]["attention_layer_norm"]["scale"][0] == 1).all()
+    tokenizer = WordPiece("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na", lowercase=True)
+    huggingface.save(tmp_path / "exported", config, params, tokenizer)
+    assert "model.heads: pooler is left out, modernbert has it only in the classes" in caplog.text
+    written = json.loads((tmp_path / "exported" / "config.json").read_text())
+    names = ("pad_token_id", "cls_token_id", "bos_token_id", "sep_token_id", "eos_token_id")
+    assert [written[name] for name in names] == [0, 2, 2, 3, 3]
+
+
+def test_weights_of_flax_are_read_of_families_that_were_there(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "eurobert"}))
+    (tmp_path / "flax_model.msgpack").write_bytes(msgpack_serialize({"a": np.ones(1, "f4")}))
+    with pytest.raises(UserError, match="found weights of Flax for eurobert, expected weights of"):
+        huggingface.load(tmp_path)
 
 
 DEFAULTS_OF = {
@@ -155,11 +191,61 @@ def test_the_field_names_of_the_authors_of_nomic_bert_are_read():
     assert both.max_position_embeddings == 64
 
 
+ODD = (
+    True,
+    0,
+    -1,
+    10**400,
+    10**9,
+    "x",
+    "c2p|p2c",
+    "",
+    [],
+    {},
+    [1],
+    [[]],
+    {"a": 1},
+    1.5,
+    float("nan"),
+)
+ODD_ROTATIONS = (
+    {"full_attention": 3, "sliding_attention": "x"},
+    {"full_attention": {"rope_theta": {}}},
+    {"rope_type": ["linear"]},
+    {"rope_type": "linear", "factor": 10**400},
+    {"rope_theta": []},
+    ["full_attention", None],
+)
+OTHER_FIELDS = (
+    *("rope_scaling", "rope_theta", "rope_parameters", "layer_types", "global_rope_theta"),
+    *("partial_rotary_factor", "global_attn_every_n_layers", "mlp_dropout", "embedding_dropout"),
+    *("tie_word_embeddings", "share_att_key", "model_type"),
+)
+
+
+@given(st.sampled_from(sorted(FAMILIES)), st.data())
+def test_any_value_of_any_field_is_read_or_refused_in_one_line(name, data):
+    values = {**write_config(FAMILIES[name], family(name)), "model_type": name}
+    fields = sorted({*values, *OTHER_FIELDS})
+    changes = st.dictionaries(
+        st.sampled_from(fields), st.sampled_from(ODD + ODD_ROTATIONS), min_size=1, max_size=2
+    )
+    values |= data.draw(changes)
+    message = ""
+    try:
+        config = read(values)
+        check_config(family_of(values, "config.json"), values, "config.json", config)
+    except UserError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 600
+
+
 PARTS = ["full_attention", "sliding_attention"]
 
 
 @pytest.mark.parametrize(
-    "family, changes, expected",
+    "name, changes, expected",
     [
         ("modernbert", {"layer_types": [PARTS[i] for i in (0, 1, 1, 0, 0)], "num_hidden_layers": 5}, "layer_types: found ['full_attention', "),
         ("modernbert", {"layer_types": PARTS, "num_hidden_layers": 3}, "layer_types: found ['full_attention', 'sliding_attention'], expected full_attention or sliding_attention of 3 layers"),
@@ -195,9 +281,9 @@ PARTS = ["full_attention", "sliding_attention"]
         ("roberta", {"pad_token_id": True}, "pad_token_id: found True"),
     ],
 )  # fmt: skip
-def test_a_field_with_which_something_else_is_computed_is_named(family, changes, expected):
+def test_a_field_with_which_something_else_is_computed_is_named(name, changes, expected):
     with pytest.raises(UserError) as error:
-        read({"model_type": family, **changes})
+        read({"model_type": name, **changes})
     assert expected in str(error.value)
     assert "config.json" in str(error.value)
 
