@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from etils import epath
@@ -25,6 +25,7 @@ from bertjax.interop.checkpoints.model_config import check_task_class, huggingfa
 from bertjax.interop.checkpoints.safetensors_file import MAX_SHARD_BYTES, write_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import (
     Tensors,
+    check_mlm,
     export_tensors,
     heads_in,
     import_params,
@@ -63,13 +64,25 @@ def load(
     tensors, dialect_of = open_weights(path)
     dialect = _dialect_of_form(family, tensors, dialect_of)
     # Dropped first, since `drop` has the names that stand in the file.
+    complete = resolve_copies(tensors, dialect)
     tensors = resolve_copies(drop_tensors(config, dialect, tensors, drop), dialect)
-    # config.json only names a class; the weights show which heads the model has.
+    # A class for a task may lack the head for masked words; the weights show which heads there are.
     config = dataclasses.replace(config, heads=heads_in(config, tensors, dialect))
     if "mlm" in config.heads and not is_tied(tensors, dialect):
         config = dataclasses.replace(config, mlm_tied=False)
     check_config(family, values, where, config)
+    for kind in _masked_lm_classes(family, values):
+        check_mlm(config, complete, dialect, kind)
     return config, import_params(config, dialect, tensors)
+
+
+def _masked_lm_classes(family: Family, values: Mapping[str, Any]) -> list[str]:
+    """Return the classes of a config.json, an untrusted file, that have the mlm head alone."""
+    named = values.get("architectures")
+    if not isinstance(named, list):
+        return []
+    known = [kind for kind, heads in family.classes.items() if heads == {"mlm"}]
+    return [kind for kind in known if kind in named]
 
 
 def _dialect_of_form(

@@ -60,12 +60,10 @@ def heads_in(config: ModelConfig, tensors: Tensors, dialect: Dialect) -> tuple[H
 
     Raises `UserError` for the head for sentence pairs without the pooler, whose output it reads.
     """
-    prefixed = has_prefix(tensors, dialect)
     names: dict[Head, str] = {}
     for head in get_args(Head):
-        path = _sign_of_head(head, config)
-        if dialect.has(path):
-            names[head] = as_saved(dialect.name(path), dialect, prefixed)
+        if dialect.has(_sign_of_head(head, config)):
+            names[head] = _name_of_sign(head, config, tensors, dialect)
     heads = tuple(head for head, name in names.items() if name in tensors.shapes)
     if "nsp" in heads and "pooler" not in heads:
         raise mismatch(
@@ -82,6 +80,22 @@ def _sign_of_head(head: Head, config: ModelConfig) -> str:
     if head == "mlm" and "mlm" not in config.biases:
         return paths[2] if config.mlm_tied else paths[1]
     return paths[0]
+
+
+def _name_of_sign(head: Head, config: ModelConfig, tensors: Tensors, dialect: Dialect) -> str:
+    name = dialect.name(_sign_of_head(head, config))
+    return as_saved(name, dialect, has_prefix(tensors, dialect))
+
+
+def check_mlm(config: ModelConfig, tensors: Tensors, dialect: Dialect, kind: str) -> None:
+    """Raise `UserError` if the head for masked words, which the class `kind` has, is missing."""
+    name = _name_of_sign("mlm", config, tensors, dialect)
+    if name not in tensors.shapes:
+        raise mismatch(
+            where=f"{tensors.where}: {name}",
+            found=f"no such tensor{_similar_name(tensors, name, dialect)}",
+            expected=f"one, for {kind}, which config.json names in architectures",
+        )
 
 
 def names_found(tensors: Tensors, dialect: Dialect) -> int:

@@ -47,14 +47,37 @@ class _Positions(Rule):
             "positions": "learned" if values.flag("position_biased_input", True) else "none",
         }
 
+    def check(self, values: Values, config: ModelConfig) -> None:
+        least = _least_distance(config)
+        if config.relative_max_distance and config.relative_max_distance < least:
+            raise values.refused(
+                "max_relative_positions",
+                f"{least} or more, for max_position_embeddings {config.max_position_embeddings}",
+            )
+
     def write(self, config: ModelConfig) -> dict[str, Any]:
+        farthest = config.relative_max_distance
+        if farthest:
+            # Of one below the least the family has none: what is read again differs from `config`.
+            farthest = max(farthest, _least_distance(config))
         return {
             "pos_att_type": ["p2c", "c2p"],
             "position_buckets": config.relative_positions // 2 or -1,
-            "max_relative_positions": config.relative_max_distance or -1,
+            "max_relative_positions": farthest or -1,
             "share_att_key": config.relative_projections == "shared",
             "position_biased_input": config.positions == "learned",
         }
+
+
+def _least_distance(config: ModelConfig) -> int:
+    """Return the least `max_relative_positions` with which the buckets of far distances grow.
+
+    Distances up to half of the buckets, m, have a bucket each. The logarithm of farther ones is
+    divided by log((max_relative_positions - 1) / m) in `transformers`: by 0 or less below this.
+    Where no row has farther ones it is 0.
+    """
+    middle = config.relative_positions // 4
+    return middle + 2 if config.max_position_embeddings > middle + 1 else 0
 
 
 @dataclass(frozen=True)

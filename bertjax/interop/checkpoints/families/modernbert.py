@@ -20,6 +20,7 @@ from bertjax.interop.checkpoints.families.rules import (
     Biases,
     Copy,
     HeadWidth,
+    Only,
     Rule,
     Tied,
     Translated,
@@ -101,6 +102,8 @@ MODERNBERT = Family(
         ),
         Translated("classifier_pooling", "cls", "pooling", {"cls": "first", "mean": "mean"}),
         RotaryWindows((160_000.0, 10_000.0), width=128, every=3),
+        # In `transformers` it overwrites `local_attention` by twice its value.
+        Only("sliding_window", (None,)),
         _Dropout(),
         HeadWidth("head_dim"),
         Tied(),

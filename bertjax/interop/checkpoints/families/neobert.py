@@ -88,6 +88,8 @@ NEOBERT = Family(
         Only("rope_theta", (None,)),
         Only("rope_scaling", (None,)),
         Only("rope_parameters", (None,)),
+        # The head has a matrix of its own.
+        Only("tie_word_embeddings", (False, None)),
     ),
     names=(
         Names(

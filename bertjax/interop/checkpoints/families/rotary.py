@@ -74,11 +74,16 @@ class RotaryWindows(Rule):
     """The name of the field with the width."""
     unit: int = 1
     """Number by which the field is smaller than the width: 2 if it is the width on each side."""
+    base_in_object: float = 0.0
+    """Base that an object of `rope_parameters` without one has; 0: the default."""
 
     def read(self, values: Values) -> dict[str, Any]:
         # Half of the width is on each side of a token; half a token is on none.
         width = 2 * (self.unit * values.count(self.field, self.width // self.unit) // 2)
         every, first, has_local = self._layers(values)
+        if has_local and not width:
+            # In the model 0 stands for no window; in the file a token attends to itself alone.
+            raise values.refused(self.field, f"{2 // self.unit} or more, for its local layers")
         fields = {"local_attention": width if has_local else 0}
         if has_local:
             fields |= {"global_attn_every_n_layers": every, "first_global_layer": first}
@@ -111,11 +116,17 @@ class RotaryWindows(Rule):
         for kind, name, base in zip(
             (GLOBAL, LOCAL), ("global_rope_theta", "local_rope_theta"), self.bases, strict=True
         ):
-            params = nested.get(kind) or {}
+            params = nested.get(kind)
+            base = values.get(name, base)
+            if params is None:
+                # With this kind a `type` of `rope_scaling` does not count, as in `transformers`.
+                params = {"rope_type": "default"}
+            else:
+                base = self.base_in_object or base
             if not isinstance(params, Mapping) or not isinstance(scaling, Mapping):
                 raise values.refused("rope_parameters", "objects", params)
             both = {**params, **scaling}
-            found.append(_rotation(values, "rope_parameters", both, values.get(name, base)))
+            found.append(_rotation(values, "rope_parameters", both, base))
         in_global, in_local = found
         if in_global.scaling != in_local.scaling:
             raise values.refused("rope_parameters", "the same factor in all layers")

@@ -1,5 +1,9 @@
 """UltraBERT (huggingface.co/dmis-lab/UltraBERT-150M): the layers of EuroBERT, with windows."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from bertjax.interop.checkpoints.families.bert import ENDS
 from bertjax.interop.checkpoints.families.eurobert import ENCODER, LAYER_RULES
 from bertjax.interop.checkpoints.families.family import PLAIN_TASKS, Family, Names, under
@@ -8,7 +12,24 @@ from bertjax.interop.checkpoints.families.rules import Biases, Copy, Only, Trans
 
 _HEAD = {"mlm/first": "head.linear1", "mlm/transform": "head.linear2", "mlm": "cls"}
 _BIASES = {"attention_bias": (False, ("attention",)), "mlp_bias": (False, ("mlp", "mlp_output"))}
-_WINDOWS = RotaryWindows((2.56e6, 1e4), width=256, every=3, first=2, field="sliding_window", unit=2)
+_WINDOWS = RotaryWindows(
+    (2.56e6, 1e4),
+    width=256,
+    every=3,
+    first=2,
+    field="sliding_window",
+    unit=2,
+    base_in_object=1e4,
+)
+# The first two have a value for each layer, and the class does not read those that ModernBERT has.
+_REFUSED = (
+    "attention_windows",
+    "rope_theta",
+    "rope_scaling",
+    "global_attn_every_n_layers",
+    "global_rope_theta",
+    "local_rope_theta",
+)
 _MODULES = {**under("ultrabert.", ENCODER), **_HEAD}
 
 ULTRABERT = Family(
@@ -23,7 +44,7 @@ ULTRABERT = Family(
         *LAYER_RULES,
         Translated("classifier_pooling", "cls", "pooling", {"cls": "first", "mean": "mean"}),
         _WINDOWS,
-        *(Only(name, (None,)) for name in ("attention_windows", "rope_theta")),  # of each layer
+        *(Only(name, (None,)) for name in _REFUSED),
     ),
     names=(Names(prefix="ultrabert.", modules=_MODULES, tensors={"mlm/decoder": "cls.weight"}),),
     classes={"UltrabertForMaskedLM": frozenset({"mlm"}), "UltrabertModel": frozenset()},
