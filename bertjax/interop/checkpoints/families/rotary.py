@@ -112,6 +112,8 @@ class RotaryWindows(Rule):
         if not isinstance(nested, Mapping) or "rope_theta" in nested or "rope_type" in nested:
             raise values.refused("rope_parameters", f"an object with {GLOBAL} and {LOCAL}")
         scaling = values.get("rope_scaling", {})
+        if not isinstance(scaling, Mapping):
+            raise values.refused("rope_scaling", "an object")
         found: list[_Rotation] = []
         for kind, name, base in zip(
             (GLOBAL, LOCAL), ("global_rope_theta", "local_rope_theta"), self.bases, strict=True
@@ -119,11 +121,15 @@ class RotaryWindows(Rule):
             params = nested.get(kind)
             base = values.get(name, base)
             if params is None:
-                # With this kind a `type` of `rope_scaling` does not count, as in `transformers`.
-                params = {"rope_type": "default"}
+                params = {}
+                named = "rope_type" if "rope_type" in scaling else "type"
+                # Here `transformers` has set rope_type to default before it sees `type`.
+                if named == "type" and scaling.get(named, "default") != "default":
+                    expected = "rope_type default or linear, in place of type"
+                    raise values.refused("rope_parameters", expected, scaling)
             else:
                 base = self.base_in_object or base
-            if not isinstance(params, Mapping) or not isinstance(scaling, Mapping):
+            if not isinstance(params, Mapping):
                 raise values.refused("rope_parameters", "objects", params)
             both = {**params, **scaling}
             found.append(_rotation(values, "rope_parameters", both, base))

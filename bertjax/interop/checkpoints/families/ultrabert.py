@@ -1,9 +1,5 @@
 """UltraBERT (huggingface.co/dmis-lab/UltraBERT-150M): the layers of EuroBERT, with windows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 from bertjax.interop.checkpoints.families.bert import ENDS
 from bertjax.interop.checkpoints.families.eurobert import ENCODER, LAYER_RULES
 from bertjax.interop.checkpoints.families.family import PLAIN_TASKS, Family, Names, under

@@ -81,6 +81,7 @@ def test_the_authors_names_are_read_and_written(model, tmp_path, largest, caplog
         ({"rms_norm": True}, "rms_norm: found True"),
         ({"hidden_act": "swiglu"}, "hidden_act: found 'swiglu'"),
         ({"rope_theta": 10000.0}, "rope_theta: found 10000.0"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings: found True, expected False"),
         ({"dim_head": 4}, "dim_head: found 4, expected 8"),
         # Of code that takes the size as it is, the matrices show it.
         ({"intermediate_size": 40}, "w3.weight: found shape [16, 40], expected shape [16, 32]"),

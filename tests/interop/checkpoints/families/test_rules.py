@@ -52,6 +52,7 @@ def read(values):
         ("modernbert", {"local_attention": 1}, "local_attention: found 1, expected 2 or more"),
         ("ultrabert", {"sliding_window": 0}, "sliding_window: found 0, expected 1 or more"),
         ("modernbert", {"sliding_window": 64}, "sliding_window: found 64, expected no such field"),
+        ("modernbert", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_parameters: found {'type': 'linear', 'factor': 2.0}, expected rope_type default or linear, in place of type"),
         ("ultrabert", {"global_attn_every_n_layers": 1}, "global_attn_every_n_layers: found 1"),
         ("ultrabert", {"global_rope_theta": 50.0}, "global_rope_theta: found 50.0"),
         ("ultrabert", {"local_rope_theta": 50.0}, "local_rope_theta: found 50.0"),
@@ -82,7 +83,7 @@ def test_what_does_not_matter_is_read():
 @pytest.mark.parametrize(
     "values",
     [
-        {"rope_scaling": {"type": "linear", "factor": 2.0}},
+        {"rope_scaling": {"type": "default", "factor": 2.0}},
         {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
         {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": BASES},
         {"rope_parameters": {FULL: {"rope_theta": 50.0}}, "local_rope_theta": 7.0},
