@@ -90,8 +90,8 @@ def change_rotary_bases(
 
     0 leaves a base as it is. A larger base turns pairs more slowly, so that more positions differ
     (arXiv 2309.16039, section 2); the outputs of every input change, until the model is trained
-    further. Raises `UserError` for a model without rotary positions, or without global or local layers
-    where their base is given.
+    further. Raises `UserError` for a model without rotary positions, or without global or local
+    layers where their base is given.
     """
     check(
         config.positions == "rotary",
