@@ -90,8 +90,8 @@ def change_rotary_bases(
 
     0 leaves a base as it is. A larger base turns pairs more slowly, so that more positions differ
     (arXiv 2309.16039, section 2); the outputs of every input change, until the model is trained
-    further. Raises `UserError` for a model without rotary positions, or without local layers where
-    their base is given.
+    further. Raises `UserError` for a model without rotary positions, or without global or local
+    layers where their base is given.
     """
     check(
         config.positions == "rotary",
@@ -107,6 +107,12 @@ def change_rotary_bases(
         where="rotary base of local layers",
         found=in_local,
         expected="none, for a model without local attention",
+    )
+    check(
+        any(config.attends_globally) or not in_global,
+        where="rotary base",
+        found=in_global,
+        expected="none, for a model whose layers are all local: they have a base of their own",
     )
     # In the configuration 0 is the base of global layers. The windows of local layers see no new
     # distances, so their base stays (arXiv 2412.13663, section 2.1.3).

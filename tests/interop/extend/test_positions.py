@@ -194,6 +194,7 @@ def test_a_method_that_such_positions_do_not_have_is_refused(config, how, messag
     (MODEL, (1e5, 0.0), "rotary base: found a model with model.positions learned, expected rotary"),
     (LOCAL, (-1.0, 0.0), "rotary base: found -1.0, expected a number above 0"),
     (dataclasses.replace(LOCAL, local_attention=0), (0.0, 1e5), "rotary base of local layers: found 100000.0, expected none"),
+    (dataclasses.replace(LOCAL, global_attn_every_n_layers=0), (1e5, 0.0), "rotary base: found 100000.0, expected none, for a model whose layers are all local"),
     (LOCAL, (float("inf"), 0.0), "model.rotary_base: found inf"),
 ])  # fmt: skip
 def test_a_base_that_does_not_suit_the_model_is_refused(config, bases, message):

@@ -122,9 +122,8 @@ class RotaryWindows(Rule):
             base = values.get(name, base)
             if params is None:
                 params = {}
-                named = "rope_type" if "rope_type" in scaling else "type"
                 # Here `transformers` has set rope_type to default before it sees `type`.
-                if named == "type" and scaling.get(named, "default") != "default":
+                if "rope_type" not in scaling and scaling.get("type", "default") != "default":
                     expected = "rope_type default or linear, in place of type"
                     raise values.refused("rope_parameters", expected, scaling)
             else:
