@@ -133,6 +133,7 @@ def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(sou
     )
 
 
+@pytest.mark.slow
 def test_a_larger_model_of_another_composition_with_longer_inputs(tmp_path, capsys):
     sizes = {
         name: getattr(CONFIG.model, name)

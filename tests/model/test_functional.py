@@ -242,7 +242,11 @@ def test_a_model_has_the_heads_it_lists_and_says_which_one_it_lacks(batch):
         bertjax.nsp_logits(dataclasses.replace(MODEL, heads=()), {}, hidden[:, 0])
 
 
-@pytest.mark.parametrize("changes", [{}, {"scan_unroll": 3, "remat": "full"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, pytest.param({"scan_unroll": 3, "remat": "full"}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_shared_layer_is_that_layer_applied_n_times(batch, changes):
     shared = dataclasses.replace(MODEL, share_layers=True, num_hidden_layers=3, **changes)
     params = bertjax.init(shared, jax.random.key(0))

@@ -33,7 +33,9 @@ def hidden(config, params, **options):
     return bertjax.encode(config, params, {"input_ids": IDS}, keep_layers=True, **options)
 
 
-@pytest.mark.parametrize("unroll", [1, 3, 6, 7])
+@pytest.mark.parametrize(
+    "unroll", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 6, 7))]
+)
 def test_each_layer_is_that_of_a_model_of_one_kind_of_attention(unroll):
     config = dataclasses.replace(ALTERNATING, scan_unroll=unroll)
     params = with_parameters(config)
@@ -78,6 +80,7 @@ def test_dropout_differs_from_layer_to_layer_and_not_with_the_loop():
     assert not np.allclose(looped, hidden(config, params).hidden_BxLxD)
 
 
+@pytest.mark.slow
 def test_layers_that_mix_start_as_layers_that_do_not():
     config = dataclasses.replace(SMALL_MODEL, num_hidden_layers=3, norm_place="before")
     mixing = dataclasses.replace(config, layer_mix=True)

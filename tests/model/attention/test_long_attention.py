@@ -115,7 +115,7 @@ def reached(config, length):
     return np.flatnonzero((one != two).any(-1)[0])
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("every", "farthest"), [(0, 2 * 3), (2, 31), (1, 31)])
 def test_an_id_is_seen_as_far_as_the_layers_windows_reach_or_everywhere_by_a_global_layer(
     every, farthest, shared
@@ -130,7 +130,7 @@ def test_an_id_is_seen_as_far_as_the_layers_windows_reach_or_everywhere_by_a_glo
     assert changed.max() == farthest
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("unroll", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll, monkeypatch):
     config = windowed(6, 3, num_hidden_layers=4, remat=remat, scan_unroll=unroll, heads=())

@@ -42,7 +42,9 @@ def test_agrees_with_plain_attention_and_its_gradients(
     largest("GPU attention kernels, output and gradients", difference, 1e-5)
 
 
-@pytest.mark.parametrize("window", [2, 64, 130, 1000])
+@pytest.mark.parametrize(
+    "window", [2, 130, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 1000))]
+)
 def test_of_a_window_it_agrees_with_plain_attention(largest, window):
     arrays, _ = drawn(window, 2, 320, 2, 16)
     packs = jnp.asarray(np.sort(np.random.default_rng(window).integers(0, 3, (2, 320))), jnp.int32)

@@ -40,7 +40,7 @@ def test_rows_and_heads_that_it_has_no_room_for_are_known():
 
 
 @pytest.mark.parametrize("length", [128, 512])
-@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("rate", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize(
     "topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)]
 )
