@@ -130,8 +130,9 @@ def test_an_id_is_seen_as_far_as_the_layers_windows_reach_or_everywhere_by_a_glo
     assert changed.max() == farthest
 
 
-@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("unroll", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("unroll", [1, 3])
 def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll, monkeypatch):
     config = windowed(6, 3, num_hidden_layers=4, remat=remat, scan_unroll=unroll, heads=())
     params = functional.init(config, jax.random.key(1))
