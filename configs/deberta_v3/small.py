@@ -8,19 +8,11 @@ published script that trains this size from random parameters, so learning rate,
 steps are those of base.
 """
 
-from bertjax.config import Config, family
+from bertjax.config import Config
 from bertjax.presets.deberta_v3 import base
 
 
 def get_config() -> Config:
     return base.get_config().replace(
-        model=family(
-            "deberta-v2",
-            vocab_size=128_100,
-            hidden_size=768,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=3072,
-            dtype="bfloat16",
-        )
+        model={"num_hidden_layers": 6},
     )

@@ -7,21 +7,13 @@
 and batch size are those of the published script for this size.
 """
 
-from bertjax.config import Config, family
+from bertjax.config import Config
 from bertjax.presets.deberta_v3 import base
 
 
 def get_config() -> Config:
     return base.get_config().replace(
-        model=family(
-            "deberta-v2",
-            vocab_size=128_100,
-            hidden_size=384,
-            num_hidden_layers=12,
-            num_attention_heads=6,
-            intermediate_size=1536,
-            dtype="bfloat16",
-        ),
+        model={"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
         optimizer={"peak_learning_rate": 3e-4},
         train={"batch_size": 64},
     )

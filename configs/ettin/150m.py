@@ -13,23 +13,13 @@ What differs here: AdamW with clipped gradients for StableAdamW; the batch, whic
 as 1 - sqrt. The third: 50 billion, 15 % masked, while it falls to near 0.
 """
 
-from bertjax.config import Config, family
+from bertjax.config import Config
 from bertjax.presets.modernbert import base
 
 
 def get_config() -> Config:
     return base.get_config().replace(
         data={"prepared_dir": "prepared/ettin"},
-        model=family(
-            "modernbert",
-            vocab_size=50_368,
-            hidden_size=768,
-            num_hidden_layers=22,
-            num_attention_heads=12,
-            intermediate_size=1152,
-            rotary_base=10_000.0,
-            dtype="bfloat16",
-        ),
         # 3 and 1,700 billion tokens in batches of 4,608 rows of 1,024. The decay is that of a
         # step at the peak rate, as in `modernbert/base`.
         optimizer={"peak_learning_rate": 8e-4, "weight_decay": 1e-5 / 8e-4, "warmup_steps": 636},

@@ -10,7 +10,7 @@ the differences holds here.
 
 import math
 
-from bertjax.config import Config, family
+from bertjax.config import Config
 from bertjax.presets.gpt_bert import base
 
 
@@ -18,17 +18,13 @@ def get_config() -> Config:
     return base.get_config().replace(
         tokenizer={"vocab_size": 8192},
         data={"prepared_dir": "prepared/gpt_bert_small"},
-        model=family(
-            "gpt_bert",
-            vocab_size=8192,
-            hidden_size=384,
-            num_hidden_layers=12,
-            num_attention_heads=6,
-            intermediate_size=1280,
-            initializer_range=math.sqrt(2 / (5 * 384)),
-            z_loss=1e-4,
-            dtype="bfloat16",
-        ),
+        model={
+            "vocab_size": 8192,
+            "hidden_size": 384,
+            "num_attention_heads": 6,
+            "intermediate_size": 1280,
+            "initializer_range": math.sqrt(2 / (5 * 384)),
+        },
         optimizer={
             "peak_learning_rate": 1.41e-2,
             "end_learning_rate": 1.41e-3,

@@ -15,22 +15,18 @@ What differs here, beside what `modernbert/base` names: the batch, which grew fr
 first 10 billion tokens, has its full size from the start.
 """
 
-from bertjax.config import Config, family
+from bertjax.config import Config
 from bertjax.presets.modernbert import base
 
 
 def get_config() -> Config:
     return base.get_config().replace(
-        model=family(
-            "modernbert",
-            vocab_size=50_368,
-            hidden_size=1024,
-            num_hidden_layers=28,
-            num_attention_heads=16,
-            intermediate_size=2624,
-            rotary_base=10_000.0,
-            dtype="bfloat16",
-        ),
+        model={
+            "hidden_size": 1024,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "intermediate_size": 2624,
+        },
         # 2, 900 and 1,719 billion tokens in batches of 4,928 rows of 1,024.
         optimizer={
             "peak_learning_rate": 5e-4,

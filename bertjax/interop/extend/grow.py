@@ -1,12 +1,13 @@
 """Growth of a run's model: larger sizes, longer inputs, more words, or given word vectors."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from etils import epath
 
-from bertjax.config import Config
+from bertjax.config import Config, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.given_files import place_of
 from bertjax.interop.extend import new_words, vocabulary
@@ -147,10 +148,7 @@ def _write_grown(
 def _with_sizes(model: _Model, options: GrowOptions, changes: list[str]) -> _Model:
     before = model.config.model
     after, params = extend_sizes(before, model.params, options.sizes)
-    for name in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads"):
-        old, new = getattr(before, name), getattr(after, name)
-        if new != old:
-            changes.append(f"{name}: {old:,} before, {new:,} now")
+    changes += _changed(before, after, [field.name for field in dataclasses.fields(Sizes)])
     return model._replace(config=dataclasses.replace(model.config, model=after), params=params)
 
 
@@ -167,11 +165,18 @@ def _with_positions(model: _Model, options: GrowOptions, changes: list[str]) -> 
 def _with_rotary_bases(model: _Model, options: GrowOptions, changes: list[str]) -> _Model:
     before = model.config.model
     after = change_rotary_bases(before, options.rotary_base, options.rotary_base_local)
-    for name in ("rotary_base", "rotary_base_local"):
+    changes += _changed(before, after, ["rotary_base", "rotary_base_local"])
+    return model._replace(config=dataclasses.replace(model.config, model=after))
+
+
+def _changed(before: ModelConfig, after: ModelConfig, names: Sequence[str]) -> list[str]:
+    """Return a line of text for each of these fields that has another value."""
+    lines = []
+    for name in names:
         old, new = getattr(before, name), getattr(after, name)
         if new != old:
-            changes.append(f"{name}: {old:,} before, {new:,} now")
-    return model._replace(config=dataclasses.replace(model.config, model=after))
+            lines.append(f"{name}: {old:,} before, {new:,} now")
+    return lines
 
 
 def _with_words(

@@ -54,8 +54,8 @@ def attention(
     Returns [B, L, H, K] in the dtype of `v`. Softmax is computed in float32. If a `key` is given,
     dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
     `is_global` is False, each query sees only keys at most `config.local_attention` / 2 positions
-    away. The result for a query that sees no key is a mean
-    of values, so that outputs at padding are finite. `relative` adds scores of relative positions.
+    away. The result for a query that sees no key is a mean of values, so that outputs at padding
+    are finite. `relative` adds scores of relative positions.
     """
     if relative is not None:
         return scored(

@@ -45,7 +45,7 @@ class Attention(nn.Module):
     def setup(self) -> None:
         c = self.config
         width = (c.hidden_size,)
-        heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
+        heads = (c.num_attention_heads, c.head_width)
         project = partial(Linear, c, width, heads, ("embed", "heads", "kv"))
         self.query, self.key, self.value = project(), project(), project()
         self.output = Linear(c, heads, width, ("heads", "kv", "embed"))
@@ -86,9 +86,7 @@ class Attention(nn.Module):
         c = self.config
         # The name by which `remat` chooses what is kept for the backward pass.
         flat = checkpoint_name(flat, HEADS)
-        return flat.reshape(
-            *flat.shape[:-1], c.num_attention_heads, c.hidden_size // c.num_attention_heads
-        )
+        return flat.reshape(*flat.shape[:-1], c.num_attention_heads, c.head_width)
 
 
 class DecoderLayer(nn.Module):

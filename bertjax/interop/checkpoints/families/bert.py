@@ -1,7 +1,7 @@
 """BERT, RoBERTa, XLM-RoBERTa, ELECTRA and ALBERT."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertjax.config import ModelConfig
@@ -206,16 +206,12 @@ ROBERTA = Family(
     in_flax=True,
     pooler_in_encoder=True,
 )
-XLM_ROBERTA = Family(
+XLM_ROBERTA = replace(
+    ROBERTA,
     name="xlm-roberta",
     rules=(*bert_rules(), _AfterPadding()),
-    names=(_ROBERTA_NAMES,),
     classes={"XLMRobertaForMaskedLM": frozenset({"mlm"}), "XLMRobertaModel": frozenset()},
-    tasks=_ROBERTA_TASKS,
     task_class="XLMRoberta",
-    special_ids=ENDS,
-    in_flax=True,
-    pooler_in_encoder=True,
 )
 # Without a pooler; the masked-word head is the generator's (arXiv 2003.10555).
 ELECTRA = Family(
