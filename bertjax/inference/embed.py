@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.inference.given_texts import each_text
@@ -309,22 +310,18 @@ def _windows(
     `token_values` is the number of values that are kept for each token (0: no vectors of tokens). A
     window has about `WINDOW_VALUES` such values at most.
     """
+    specials = tokenizer.layout.single_specials
     for group in _groups(texts, size):
         inner, begins = tokenizer.encode_batch(group)
-        lengths = np.minimum(np.diff(begins), longest - 2)
+        lengths = np.minimum(np.diff(begins), longest - specials)
         truncated = lengths < np.diff(begins)
         # The window of each text. A new one begins when the values of all texts so far reach the
         # next multiple of `WINDOW_VALUES`.
-        window = np.cumsum((lengths + 2) * token_values) // WINDOW_VALUES
+        window = np.cumsum((lengths + specials) * token_values) // WINDOW_VALUES
         last_of_window = np.flatnonzero(np.diff(window))
         for chosen in np.split(np.arange(len(group)), last_of_window + 1):
-            offsets = np.concatenate([[0], np.cumsum(lengths[chosen] + 2)])
-            ids = np.empty(offsets[-1], np.int32)
-            kept = ranges(begins[chosen], begins[chosen] + lengths[chosen])
-            ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[kept]
-            ids[offsets[:-1]] = tokenizer.cls_id
-            ids[offsets[1:] - 1] = tokenizer.sep_id
-            yield _EncodedTexts(ids, offsets, int(truncated[chosen].sum()))
+            rows = tokenizer.layout.rows(Texts(inner, begins[chosen], lengths[chosen]))
+            yield _EncodedTexts(rows.ids, rows.offsets, int(truncated[chosen].sum()))
 
 
 def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -95,7 +95,7 @@ def features_one_by_one(tokens, sequences, placement, schema):
 @given(drawn=inputs())
 def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, drawn):
     tokens, sequences = drawn
-    lengths = sequences.lengths
+    lengths = sequences.lengths(tokenizer.layout)
     placement = pack(lengths, LENGTH, SENTENCES) if packed else alone(len(lengths))
     row_schema = schema(packed, sentences)
     batch = lay_out_rows(sequences, placement, tokens, tokenizer, row_schema)
@@ -111,7 +111,11 @@ def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
     tokens = np.array([0, 2, 4, 8 + CONTINUES], np.int32)  # a ##b c, and e as a part of a word
     sequences = Sequences(*np.array([[0, 2, 2, 2, 1], [2, 1, 0, 0, 0]]).T)
     batch = lay_out_rows(
-        sequences, pack(sequences.lengths, LENGTH, SENTENCES), tokens, tokenizer, schema(True, True)
+        sequences,
+        pack(sequences.lengths(tokenizer.layout), LENGTH, SENTENCES),
+        tokens,
+        tokenizer,
+        schema(True, True),
     )
     features = {name: values[0, :12].tolist() for name, values in batch.items()}
     assert features == {
@@ -131,7 +135,7 @@ def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
 def test_no_inputs_are_no_rows(tokenizer, packed):
     none = np.zeros(0, np.int64)
     sequences = Sequences(none, none, none, none, none)
-    placement = pack(sequences.lengths, LENGTH, SENTENCES) if packed else alone(0)
+    placement = pack(sequences.lengths(tokenizer.layout), LENGTH, SENTENCES) if packed else alone(0)
     batch = lay_out_rows(
         sequences, placement, np.zeros(0, np.int32), tokenizer, schema(packed, True)
     )
