@@ -96,7 +96,9 @@ def test_words_have_the_pieces_that_they_have_in_their_sentence(make, tmp_path):
     tokenizer = read_tokenizer_folder(make(tmp_path / "x"))
     text = "der schnelle Fuchs isn't quick"
     rows = NER.encode([sentence(text)], tokenizer, 64, targets=False)
-    inner = rows.ids[1:-1].tolist()
+    layout = tokenizer.layout
+    inner = rows.ids[len(layout.before) : len(rows.ids) - len(layout.after)].tolist()
+    assert rows.ids.tolist() == [*layout.before, *inner, *layout.after]
     # Of a sentence in the midst of a text, unless each text begins as if a space were before it.
     expected = [tokenizer.encode_batch([f"{space}{text}"])[0].tolist() for space in ("", " ")]
     assert inner in expected
