@@ -145,20 +145,19 @@ def _next_sentence_prompts(
         if left:  # [CLS] sentence [SEP] text [SEP]
             before = _ids(layout.before, sentence, layout.between)
             after = _ids(layout.after)
-            first = len(layout.before) + len(sentence)
+            own_of_first = len(layout.before) + len(sentence)
         else:  # [CLS] text [SEP] sentence [SEP]
             before = _ids(layout.before)
             after = _ids(layout.between, sentence, layout.after)
-            first = len(before)
-        if layout.first_between is None:
+            own_of_first = len(layout.before)
+        is_one_type = layout.first_between is None
+        first = own_of_first + (layout.first_between or 0)
+        if is_one_type:
             first = len(before) + len(after)
-        else:
-            first += layout.first_between
         # No pieces means 0 masks, so `zero_shot` puts the rows of all labels into one group.
         no_pieces = np.zeros((1, 0), np.int32)
-        prompts.append(
-            Prompt(np.array([label]), no_pieces, before, after, first, text_first=not left)
-        )
+        text_first = is_one_type or not left
+        prompts.append(Prompt(np.array([label]), no_pieces, before, after, first, text_first))
     return prompts
 
 

@@ -55,17 +55,17 @@ def inputs_of(content: Content, engine: Engine, has_segments: bool = True) -> In
     `engine` is that of the whole content. `has_segments`: programs give a model the segments.
     """
     cls, sep = (content.ids[content.roles[role]] for role in ("cls", "sep"))
-    a, b, one, two = _encoded(content, engine)
-    form = _form_with_ends(cls, sep, a, b, one, two, has_segments)
+    seen = _encoded(content, engine)
+    form = _form_with_ends(cls, sep, seen, has_segments)
     if form:
         return Inputs(form, bert_layout(cls, sep))
     for layout in _own_layouts(content):
-        declared = _as_declared(layout, a, b, one, two, has_segments)
+        declared = _as_declared(layout, seen, has_segments)
         if declared:
             return Inputs("own", declared)
     raise mismatch(
         where=f"{content.file}: post_processor",
-        found=f"{_shown(one)} for one text and {_shown(two)} for two",
+        found=f"{_shown(seen.one)} for one text and {_shown(seen.two)} for two",
         expected=(
             "[CLS] A [SEP] and [CLS] A [SEP] B [SEP] with the segments 0 and 1, or <s> A </s> and "
             "<s> A </s></s> B </s>, or only the token before a text, or none"
@@ -73,10 +73,9 @@ def inputs_of(content: Content, engine: Engine, has_segments: bool = True) -> In
     )
 
 
-def _form_with_ends(
-    cls: int, sep: int, a: list[int], b: list[int], one: Encoding, two: Encoding, has_segments: bool
-) -> Form | None:
+def _form_with_ends(cls: int, sep: int, seen: "_Encoded", has_segments: bool) -> Form | None:
     """The form of inputs for which rows are those of BERT; None for other inputs."""
+    a, b, one, two = seen
     if one.ids == a and two.ids == a + b:
         return "none"
     if one.ids == [*a, sep] and two.ids == [*a, sep, *b, sep]:
@@ -98,21 +97,17 @@ def _form_with_ends(
 def _own_layouts(content: Content) -> Iterator[RowLayout]:
     """Yield each of `_OWN_LAYOUTS` with the ids of a file's tokens."""
     for places in _OWN_LAYOUTS:
-        ids = []
-        for roles in places:
-            ids.append(tuple(content.ids[content.roles[role]] for role in roles.split()))
-        yield RowLayout(*ids)
+        before, between, after = (_ids_of(content, roles) for roles in places)
+        yield RowLayout(before, between, after)
 
 
-def _as_declared(
-    layout: RowLayout,
-    a: list[int],
-    b: list[int],
-    one: Encoding,
-    two: Encoding,
-    has_segments: bool,
-) -> RowLayout | None:
+def _ids_of(content: Content, roles: str) -> tuple[int, ...]:
+    return tuple(content.ids[content.roles[role]] for role in roles.split())
+
+
+def _as_declared(layout: RowLayout, seen: "_Encoded", has_segments: bool) -> RowLayout | None:
     """The layout with the segments of the file's pairs; None if the file has other inputs."""
+    a, b, one, two = seen
     single = [*layout.before, *a, *layout.after]
     second = [*b, *layout.after]
     if one.ids != single or any(one.type_ids):
@@ -154,7 +149,7 @@ def warn_of_other_inputs(content: Content, engine: Engine, form: Form) -> None:
     """Say in one line where a file puts other special tokens around texts than the rows here."""
     if form not in _REPLACED:
         return
-    _, _, one, _ = _encoded(content, engine)
+    one = _encoded(content, engine).one
     cls, sep = content.roles["cls"], content.roles["sep"]
     log.warning(
         "%s: post_processor: found %s for one text; inputs are %s A %s and %s A %s B %s, here and "
@@ -194,11 +189,19 @@ def check_added_ends(
     )
 
 
-def _encoded(content: Content, engine: Engine) -> tuple[list[int], list[int], Encoding, Encoding]:
+class _Encoded(NamedTuple):
     """The ids of the texts a and b alone, and the inputs of a and of both."""
+
+    a: list[int]
+    b: list[int]
+    one: Encoding
+    two: Encoding
+
+
+def _encoded(content: Content, engine: Engine) -> _Encoded:
     with engine_errors(content.file):
         a, b = (engine.encode(text, add_special_tokens=False).ids for text in "ab")
-        return a, b, engine.encode("a"), engine.encode("a", "b")
+        return _Encoded(a, b, engine.encode("a"), engine.encode("a", "b"))
 
 
 def _shown(encoding: Encoding) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bertjax.config import DataConfig
 from bertjax.data.preparation.documents import Documents, joined, split_long_sentences
 from bertjax.data.preparation.inputs.instances import make_sequences, max_sentence_length
-from bertjax.data.row_layout import bert_layout
+from bertjax.data.row_layout import RowLayout, bert_layout
 
 LAYOUT = bert_layout(2, 3)
 
@@ -346,3 +346,14 @@ def test_rows_across_documents_are_full():
     across = make_sequences(joined(documents, (3,)), options, LAYOUT, np.random.default_rng(0))
     assert apart.lengths(LAYOUT).mean() < 15
     assert across.lengths(LAYOUT)[:-1].min() > 55
+
+
+@pytest.mark.parametrize(
+    "layout", [LAYOUT, RowLayout((2,), (2,), (), 0), RowLayout((2,), (), (), 0)]
+)
+def test_the_longest_rows_are_full_whatever_special_tokens_a_layout_has(layout):
+    for objective in ("none", "next_sentence", "sentence_order"):
+        options = config(sentence_objective=objective, short_seq_probability=0.0)
+        documents = documents_of([[1] * 300, [1] * 200])
+        spans = make_sequences(documents, options, layout, np.random.default_rng(0))
+        assert spans.lengths(layout).max() == 64, objective
