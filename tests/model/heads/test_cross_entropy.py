@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,18 +61,22 @@ def drawn(seed, rows, width, classes, dtype=jnp.float32):
     return (jnp.asarray(x, dtype), table, bias), (rng.integers(0, classes, rows), weights)
 
 
+# One program for each way and shape: operation by operation there are dozens.
+@partial(jax.jit, static_argnums=0)
+def values_and_gradients(way, inputs, targets):
+    """A way's values, and the gradients of twice the loss."""
+
+    def loss(*inputs):
+        actual = way(*inputs, *targets)
+        return 2 * actual.loss, actual
+
+    (_, actual), gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs)
+    return actual, way(*inputs, *targets), gradient
+
+
 def compared(inputs, targets):
-    """The two ways' values, and the gradients of twice the loss."""
-
-    def of(way):
-        def loss(*inputs):
-            actual = way(*inputs, *targets)
-            return 2 * actual.loss, actual
-
-        (_, actual), gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs)
-        return actual, way(*inputs, *targets), gradient
-
-    return jax.tree.leaves(of(product_cross_entropy)), jax.tree.leaves(of(by_scores))
+    ways = product_cross_entropy, by_scores
+    return [jax.tree.leaves(values_and_gradients(way, inputs, targets)) for way in ways]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
