@@ -29,7 +29,8 @@ def _rotation(values: Values, name: str, params: Any, base: Any) -> _Rotation:
     if params.get("partial_rotary_factor") not in (None, 1, 1.0):
         raise values.refused(name, "partial_rotary_factor 1", params)
     scaling = params.get("factor", 1.0) if kind == "linear" else 1.0
-    return _Rotation(params.get("rope_theta") or base, scaling)
+    given = params.get("rope_theta")
+    return _Rotation(base if given is None else given, scaling)
 
 
 def _written(base: float, scaling: float) -> dict[str, Any]:

@@ -171,6 +171,38 @@ def test_old_names_of_windows_and_bases_mean_what_they_did():
     assert config == read(transformers.ModernBertConfig(**OLD_WINDOWS).to_dict())
 
 
+WINDOW_OF_EACH, BASE_OF_EACH = [4, 4, 0, 4, 4, None], [90.0, 90.0, 8000.0] * 2
+OLD_LISTS = {
+    "attention_windows": WINDOW_OF_EACH,
+    "rope_theta": BASE_OF_EACH,
+    "num_hidden_layers": 6,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rope_theta": None},
+        {"attention_windows": [0] * 6, "rope_theta": [500.0] * 6},
+        {"attention_windows": [3] * 6, "rope_theta": [500.0] * 6},
+        {"attention_windows": [0, 7, 0, 7, 0, 7], "rope_theta": [5.0, 6.0] * 3},
+        {"sliding_window": 4},
+    ],
+)
+def test_a_window_and_a_base_for_each_layer_mean_what_they_did(changes):
+    values = {name: value for name, value in (OLD_LISTS | changes).items() if value is not None}
+    config = read({"model_type": "ultrabert", **values})
+    assert config == read(transformers.UltrabertConfig(**values).to_dict())
+    windows = values["attention_windows"]
+    assert config.attends_globally == tuple(not window for window in windows)
+    assert config.local_attention == 2 * max(window or 0 for window in windows)
+    if "rope_theta" in values:
+        bases = {config.is_global(i): base for i, base in enumerate(values["rope_theta"])}
+        assert bases.get(True, config.rotary_base) == config.rotary_base
+        assert bases.get(False, config.rotary_base_local) == config.rotary_base_local
+
+
 def test_the_field_names_of_the_authors_of_nomic_bert_are_read():
     authors = {
         "n_embd": 32,
@@ -219,7 +251,7 @@ ODD_ROTATIONS = (
 OTHER_FIELDS = (
     *("rope_scaling", "rope_theta", "rope_parameters", "layer_types", "global_rope_theta"),
     *("partial_rotary_factor", "global_attn_every_n_layers", "mlp_dropout", "embedding_dropout"),
-    *("tie_word_embeddings", "share_att_key", "model_type"),
+    *("tie_word_embeddings", "share_att_key", "model_type", "attention_windows"),
 )
 
 
@@ -267,6 +299,18 @@ PARTS = ["full_attention", "sliding_attention"]
         ("eurobert", {"partial_rotary_factor": 0.5}, "partial_rotary_factor: found 0.5, expected 1"),
         ("eurobert", {"num_key_value_heads": 5}, "num_key_value_heads: found 5, expected a divisor"),
         ("eurobert", {"num_key_value_heads": True}, "num_key_value_heads: found True"),
+        ("ultrabert", {**OLD_LISTS, "attention_windows": [4, 2, 0, 4, 4, 0]}, "attention_windows: found [2, 4], expected one width"),
+        ("ultrabert", {**OLD_LISTS, "attention_windows": 4}, "attention_windows: found 4, expected a list"),
+        ("ultrabert", {**OLD_LISTS, "attention_windows": [4, -1] * 3}, "attention_windows: found [4, -1, 4, -1, 4, -1], expected a list of whole numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": 500.0}, "rope_theta: found 500.0, expected a list of 6 numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": [500.0]}, "rope_theta: found [500.0], expected a list of 6 numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": [1.0, 2.0] * 3}, "expected the same in all layers of sliding_attention"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": ["far"] * 6}, "found 'far'"),
+        ("ultrabert", {"rope_theta": [500.0] * 32}, "expected no such field, or attention_windows beside it"),
+        ("ultrabert", {**OLD_LISTS, "sliding_window": 8}, "sliding_window: found 8, expected 4, as the lists of all layers say"),
+        ("ultrabert", {**OLD_LISTS, "layer_types": [PARTS[0]] * 6}, "layer_types: found ['full_attention',"),
+        ("ultrabert", {**OLD_LISTS, "num_hidden_layers": 5}, "expected full_attention or sliding_attention of 5 layers"),
+        ("eurobert", {"rope_parameters": {"rope_theta": 0}}, "rotary_base: found 0"),
         ("nomic_bert", {"activation_function": "gelu"}, "activation_function: found 'gelu', expected 'swiglu'"),
         ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction: found 0.5"),
         ("nomic_bert", {"rotary_scaling_factor": 2}, "rotary_scaling_factor: found 2, expected no such field"),
