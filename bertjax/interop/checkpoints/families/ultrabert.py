@@ -45,8 +45,8 @@ class _OfEachLayer(RotaryWindows):
         widths = sorted({window for window in windows if window})
         if len(widths) > 1:
             raise values.refused(_WINDOW_OF_EACH, "one width for all layers with a window", widths)
-        found = {"layer_types": [LOCAL if window else GLOBAL for window in windows]}
-        return found | {self.field: width for width in widths}
+        types = [LOCAL if window else GLOBAL for window in windows]
+        return {"layer_types": types, **({self.field: widths[0]} if widths else {})}
 
     def _bases(self, values: Values, types: list[str] | None) -> dict[str, Any]:
         """Return the field that means the same as the list of bases."""
@@ -61,9 +61,9 @@ class _OfEachLayer(RotaryWindows):
         for kind, base in zip(types, bases, strict=True):
             if of_kind.setdefault(kind, base) != base:
                 raise values.refused(_BASE_OF_EACH, f"the same in all layers of {kind}")
-        rotations = {
-            kind: {"rope_type": "default", "rope_theta": of_kind[kind]} for kind in of_kind
-        }
+        rotations: dict[str, Any] = {}
+        for kind, base in of_kind.items():
+            rotations[kind] = {"rope_type": "default", "rope_theta": base}
         return {"rope_parameters": rotations}
 
 

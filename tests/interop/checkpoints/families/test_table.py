@@ -19,7 +19,12 @@ from bertjax.interop.checkpoints.families.table import (
     read_config,
     write_config,
 )
-from tests.interop.checkpoints.families.references import REFERENCES, made, padded_rows
+from tests.interop.checkpoints.families.references import (
+    REFERENCES,
+    Reference,
+    made,
+    padded_rows,
+)
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -99,6 +104,31 @@ def test_a_head_for_masked_words_that_tasks_begin_with_is_the_pooler_too(tmp_pat
     written = json.loads((tmp_path / "exported" / "config.json").read_text())
     names = ("pad_token_id", "cls_token_id", "bos_token_id", "sep_token_id", "eos_token_id")
     assert [written[name] for name in names] == [0, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_class_for_a_task_has_no_head_for_masked_words(has_bias, tmp_path):
+    fields = {**REFERENCES["modernbert"].fields, "decoder_bias": has_bias}
+    made(Reference("ModernBertForTokenClassification", fields)).save_pretrained(tmp_path)
+    config, params = huggingface.load(tmp_path, ["classifier"])
+    assert config.heads == ("pooler",)
+    assert "mlm" not in params
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["architectures"] == ["ModernBertForTokenClassification"]
+    # A file without the name of its class still has the last layer of the task.
+    without = {name: value for name, value in values.items() if name != "architectures"}
+    (tmp_path / "config.json").write_text(json.dumps(without))
+    assert huggingface.load(tmp_path, ["classifier"])[0].heads == ("pooler",)
+    # A file whose last layer was cut off still has the name of its class.
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    file = str(tmp_path / "model.safetensors")
+    left = {
+        name: array
+        for name, array in safetensors.load_file(file).items()
+        if not name.startswith("classifier")
+    }
+    safetensors.save_file(left, file, metadata={"format": "pt"})
+    assert huggingface.load(tmp_path)[0].heads == ("pooler",)
 
 
 def test_weights_of_flax_are_read_of_families_that_were_there(tmp_path):
