@@ -42,8 +42,8 @@ def extend_positions(
     After `tile` and `keep` the outputs for inputs no longer than before stay the same to the bit;
     `interpolate` and `scale` change those for every input. Windows of local attention stay as they
     are, and so do the buckets of relative positions where inputs had far distances, which share
-    them. Raises `UserError` if `length` is not above `config.max_length`, and for a method that such
-    positions do not have.
+    them. Raises `UserError` if `length` is not above `config.max_length`, and for a method that
+    such positions do not have.
     """
     _check_length(config, length)
     chosen = method_for(config, method)
