@@ -58,7 +58,8 @@ def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family
         if head is not None and head.on_tokens and config.token_pooler != expected_pooler:
             differing["token_pooler"] = (config.token_pooler, expected_pooler)
         if not differing:
-            _check_heads(family, config)
+            # Beside a task's head the export leaves out what that head does not read.
+            _check_heads(family, kept if head is not None else config)
             return family
         name, (found, expected) = next(iter(differing.items()))
         if nearest is None or len(differing) <= nearest[0]:
