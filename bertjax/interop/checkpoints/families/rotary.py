@@ -30,7 +30,11 @@ def _rotation(values: Values, name: str, params: Any, base: Any) -> _Rotation:
         raise values.refused(name, "partial_rotary_factor 1", params)
     scaling = params.get("factor", 1.0) if kind == "linear" else 1.0
     given = params.get("rope_theta")
-    return _Rotation(base if given is None else given, scaling)
+    found = base if given is None else given
+    if found == 0:
+        # In the model 0 is the base of global layers.
+        raise values.refused(name, "a base of 1 or more", found)
+    return _Rotation(found, scaling)
 
 
 def _written(base: float, scaling: float) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class _OfEachLayer(RotaryWindows):
             return {}
         if types is None:
             raise values.refused(_BASE_OF_EACH, f"no such field, or {_WINDOW_OF_EACH} beside it")
-        if not isinstance(bases, list) or len(bases) != len(types):
+        if not isinstance(bases, list) or len(bases) != len(types) or None in bases:
             raise values.refused(_BASE_OF_EACH, f"a list of {len(types)} numbers, one a layer")
         of_kind: dict[str, Any] = {}
         for kind, base in zip(types, bases, strict=True):
