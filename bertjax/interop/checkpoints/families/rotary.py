@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertjax.config import ModelConfig
+from bertjax.config.field_types import shown
 from bertjax.interop.checkpoints.families.rules import Rule, Values
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
@@ -102,7 +103,8 @@ class RotaryWindows(Rule):
             if every == 0:
                 raise values.refused("global_attn_every_n_layers", "1 or more", 0)
             return every, self.first, every > 1
-        layers = values.get("num_hidden_layers", "all")
+        count = values.get("num_hidden_layers")
+        layers = "all" if count is None else shown(count)
         known = isinstance(types, list) and set(map(str, types)) <= {GLOBAL, LOCAL}
         if not known or len(types) != values.get("num_hidden_layers", len(types)):
             raise values.refused("layer_types", f"{GLOBAL} or {LOCAL} of {layers} layers")

@@ -313,6 +313,7 @@ PARTS = ["full_attention", "sliding_attention"]
         ("modernbert", {"layer_types": PARTS, "num_hidden_layers": 3}, "layer_types: found ['full_attention', 'sliding_attention'], expected full_attention or sliding_attention of 3 layers"),
         ("modernbert", {"layer_types": ["chunked_attention"], "num_hidden_layers": 1}, "layer_types: found ['chunked_attention']"),
         ("modernbert", {"layer_types": "full_attention"}, "layer_types: found 'full_attention'"),
+        ("modernbert", {"layer_types": PARTS, "num_hidden_layers": "x" * 999}, f"sliding_attention of '{'x' * 199} layers"),
         ("modernbert", {"global_attn_every_n_layers": 0}, "global_attn_every_n_layers: found 0"),
         ("modernbert", {"global_rope_theta": "far"}, "rotary_base: found 'far'"),
         ("modernbert", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_parameters: found {'type': 'yarn', 'factor': 4.0}, expected rope_type default or linear"),
