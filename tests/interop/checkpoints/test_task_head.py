@@ -44,6 +44,7 @@ MODELS = {
     "albert": dataclasses.replace(SMALL_MODEL, embedding_size=8, share_layers=True),
     "electra": dataclasses.replace(SMALL_MODEL, embedding_size=8),
 }
+MODELS["xlm-roberta"] = dataclasses.replace(MODELS["roberta"], exported_as="xlm-roberta")
 CLASSES = {
     "classification": "AutoModelForSequenceClassification",
     "choice": "AutoModelForMultipleChoice",
@@ -88,6 +89,7 @@ def task_logits(run, batch):
 PAIRS = [("bert", name) for name in TASKS] + [
     ("roberta", name) for name in ("class", "choice", "spans")
 ]
+PAIRS += [("xlm-roberta", name) for name in ("class", "choice", "tagging")]
 PAIRS += [("albert", "number"), ("albert", "tagging"), ("electra", "tagging"), ("electra", "spans")]
 
 
