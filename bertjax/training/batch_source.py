@@ -48,7 +48,7 @@ class BatchSource:
     get the same metrics.
     """
     heldout: HeldoutBatches = field(default_factory=dict)
-    """The batches that `make_evaluator` evaluates on, for other evaluators; empty: none."""
+    """The held-out batches that the evaluator reads, by the name of the corpus."""
     vocabulary: Vocabulary | None = None
     """The vocabulary for masking inside the step; None if the batches are already masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def prepared_source(
     for folder, records in zip(folders.values(), train, strict=True):
         notes += _notes(folder, "train", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
-    heldout = {}
+    heldout: dict[str, Callable[[np.ndarray, int], Iterator[Batch]]] = {}
     held_out: list[pipeline.Records] = []
     digests = {}
     for (name, folder), records, manifest in zip(folders.items(), train, manifests, strict=True):
