@@ -1,5 +1,6 @@
 """Prepare a corpus, and pretrain on it."""
 
+import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, nullcontext
@@ -56,7 +57,8 @@ def prepare(
     interruption, it makes what is missing; called on a finished folder, it returns its manifest.
     `runner` runs the work units, by default in `config.data.workers` processes on this machine.
     With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
-    `overrides` (dotted names, such as `tokenizer.lowercase`).
+    `overrides` (dotted names, such as `tokenizer.lowercase`); without it, but with
+    `config.distill.teacher`, it is that of the teacher.
 
     Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation or
     that another process is preparing, or a full disk.
@@ -69,6 +71,10 @@ def prepare(
     >>> sorted({shard.split for shard in manifest.shards})
     ['train', 'validation']
     """
+    if config.distill.teacher and not config.init_from:
+        # The ids must be those of the teacher.
+        teacher = config.distill.teacher
+        config = dataclasses.replace(config, init_from=teacher, model_from_init=True)
     config = take_initial_model(config, overrides)
     folder = config.data.prepared_dir if output_dir is None else output_dir
     return preparation.prepare(config, folder, progress=progress, runner=runner)

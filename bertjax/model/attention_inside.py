@@ -42,7 +42,7 @@ def projections(
     """
     layer, normal = _layer_and_input(config, params, encoded, number)
     module = SelfAttention(config, layout)
-    projected = module.apply({"params": layer["attention"]}, normal, method="projections")
+    projected: Any = module.apply({"params": layer["attention"]}, normal, method="projections")
     return Projections(*projected)
 
 
@@ -74,13 +74,14 @@ def scores(
         _relative(config, params["encoder"]),
     )
     module = SelfAttention(config, layout)
-    return module.apply(
+    found: Any = module.apply(
         {"params": layer["attention"]},
         normal,
         surroundings,
         config.is_global(number - 1),
         method="scores",
     )
+    return found
 
 
 def _layer_and_input(
@@ -95,7 +96,8 @@ def _layer_and_input(
     if has_norm:
         # A norm without scale and bias has no parameters.
         own = layer.get("attention_layer_norm", {})
-        x = Norm(config).apply({"params": own}, x)
+        normal: Any = Norm(config).apply({"params": own}, x)
+        return layer, normal
     return layer, x
 
 
@@ -104,4 +106,5 @@ def _relative(config: ModelConfig, encoder: Any) -> Array | None:
     if not config.relative_positions:
         return None
     norm, table = encoder["relative_layer_norm"], encoder["relative"]["embedding"]
-    return Norm(config, is_affine=True).apply({"params": norm}, table)
+    vectors: Any = Norm(config, is_affine=True).apply({"params": norm}, table)
+    return vectors

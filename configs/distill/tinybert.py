@@ -1,6 +1,7 @@
 """TinyBERT (arXiv 1909.10351), first stage: hidden states, attention scores and embeddings.
 
-    bertjax distill distill/tinybert --teacher runs/base --data.prepared-dir prepared/base
+    bertjax prepare distill/tinybert --distill.teacher runs/base --data.corpus my_text.txt
+    bertjax distill distill/tinybert --teacher runs/base
 
 The student has 4 layers of width 312 with 12 heads, a seventh of BERT base, and begins with random
 parameters. Its layer m learns from layer 3 m of the teacher: hidden states by a learned projection,
@@ -23,7 +24,7 @@ from bertjax.config import (
 def get_config() -> Config:
     return Config(
         data=DataConfig(
-            prepared_dir="prepared/base", max_seq_length=128, sentence_objective="none"
+            prepared_dir="prepared/tinybert", max_seq_length=128, sentence_objective="none"
         ),
         model=ModelConfig(
             hidden_size=312,
@@ -41,8 +42,8 @@ def get_config() -> Config:
             hidden_weight=1.0,
             attention_weight=1.0,
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=1e-4, warmup_steps=40_000),
+        optimizer=OptimizerConfig(peak_learning_rate=1e-4, warmup_steps=30_000),
         train=TrainConfig(
-            steps=400_000, batch_size=256, eval_every_steps=10_000, save_every_steps=10_000
+            steps=300_000, batch_size=256, eval_every_steps=10_000, save_every_steps=10_000
         ),
     )

@@ -25,7 +25,7 @@ def small(name, **changes):
 
 
 MODELS = {
-    "bert": SMALL_MODEL,
+    "plain": SMALL_MODEL,
     "rotary, windows, no first norm": small("modernbert"),
     "rotary, shared keys": small("eurobert"),
     "disentangled": small("deberta-v2"),
@@ -46,7 +46,13 @@ def without_feed_forward(params):
     return jax.tree_util.tree_map_with_path(draw, params)
 
 
-@pytest.mark.parametrize("name", MODELS)
+QUICK = ("plain", "rotary, windows, no first norm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS],
+)
 def test_scores_and_values_give_the_output_of_each_layer(name, largest):
     config = MODELS[name]
     params = without_feed_forward(functional.shapes(config))

@@ -161,11 +161,13 @@ class DistilledPretraining:
 
     def _soft(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
         positions = batches.own["masked_lm_positions"]
-        logits = []
-        for config, own, states in zip((self.model, self.teacher), params, encoded, strict=True):
-            hidden = states.hidden_BxLxD
-            logits.append(functional.mlm_logits(config, own, hidden, positions, layout=layout))
-        losses = soft_losses(*logits, self.settings.temperature)
+        logits = functional.mlm_logits(
+            self.model, params.own, encoded.own.hidden_BxLxD, positions, layout=layout
+        )
+        taught = functional.mlm_logits(
+            self.teacher, params.taught, encoded.taught.hidden_BxLxD, positions, layout=layout
+        )
+        losses = soft_losses(logits, taught, self.settings.temperature)
         return weighted_sum(losses, jnp.asarray(batches.own["masked_lm_weights"]))
 
     def _cosine(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
@@ -186,12 +188,14 @@ class DistilledPretraining:
 
     def _attention(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
         total = jnp.zeros(())
-        for pair in self._pairs:
-            scores = []
-            models = (self.model, self.teacher)
-            for config, *own, number in zip(models, params, batches, encoded, pair, strict=True):
-                scores.append(attention_inside.scores(config, *own, number, layout))
-            total += terms.score_sum(*scores, terms.is_seen(batches.own))
+        for number, taught_number in self._pairs:
+            own = attention_inside.scores(
+                self.model, params.own, batches.own, encoded.own, number, layout
+            )
+            taught = attention_inside.scores(
+                self.teacher, params.taught, batches.taught, encoded.taught, taught_number, layout
+            )
+            total += terms.score_sum(own, taught, terms.is_seen(batches.own))
         return total
 
     def _relation(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
@@ -271,9 +275,7 @@ def unmasked(batch: Batch) -> Batch:
     if "masked_lm_ids" not in batch:
         return batch
     ids, positions = jnp.asarray(batch["input_ids"]), jnp.asarray(batch["masked_lm_positions"])
-    masked = jnp.take_along_axis(ids, positions, axis=1)
-    differences = jnp.where(batch["masked_lm_weights"] > 0, batch["masked_lm_ids"] - masked, 0)
-    # Differences are added: several entries that are padding have the position 0, and of several
-    # values that are written to one place any may stay.
+    # Entries that are padding all have the position 0, so theirs is moved behind the row's end.
+    places = jnp.where(batch["masked_lm_weights"] > 0, positions, ids.shape[1])
     rows = jnp.arange(ids.shape[0])[:, None]
-    return {**batch, "input_ids": ids.at[rows, positions].add(differences)}
+    return {**batch, "input_ids": ids.at[rows, places].set(batch["masked_lm_ids"], mode="drop")}

@@ -13,7 +13,10 @@ from tests.factory import small_config
 from tests.training.distillation.models import distilled, uneven_batch, with_teacher
 
 
-@pytest.mark.parametrize("settings", [{"cosine_weight": 2.0}, {"objective_weight": 1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"cosine_weight": 2.0}, pytest.param({"objective_weight": 1.0}, marks=pytest.mark.slow)],
+)
 def test_figures_are_the_means_over_the_rows_of_all_batches(settings):
     objective = distilled(**settings)
     params = with_teacher(objective)

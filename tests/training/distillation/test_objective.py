@@ -45,7 +45,31 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_each_of_its_layers(largest):
     """The student's layers 1 and 2 learn from 2 and 4 of four; its width and heads are equal."""
     objective, batch = distilled(**ALL), uneven_batch()
     params = with_teacher(objective)
-    sums = summed(objective, params, batch)
+    means, (loss, expected), plain = jax.jit(
+        lambda p, b: (
+            objective.means(objective.sums(p, b, key=None, layout=ANYWHERE)),
+            (loss_of_parts(objective, p, b), expected_terms(p, b)),
+            pretraining_loss.pretraining_loss(SMALL_MODEL, p, b)[0],
+        )
+    )(params, batch)
+    for term, value in expected.items():
+        difference = abs(float(means[f"{term}_loss"]) - float(value)) / float(value)
+        largest("distillation: terms of whole models", difference, 1e-5)
+    total = 0.5 * float(plain) + 5 * float(means["soft_loss"])
+    for term, value in expected.items():
+        total += ALL[f"{term}_weight"] * float(value)
+    largest("distillation: whole loss", abs(float(means["loss"]) - total) / total, 1e-5)
+    assert float(loss) == pytest.approx(float(means["loss"]), rel=1e-6)
+
+
+def loss_of_parts(objective, params, batch):
+    """The loss by the counts of the batch, as the train step computes it."""
+    sums = objective.sums(params, batch, key=None, layout=ANYWHERE)
+    return objective.loss(sums, objective.counts(batch))
+
+
+def expected_terms(params, batch):
+    """The means of the terms of layers, from the vectors of both models."""
     own = functional.encode(SMALL_MODEL, params, batch, keep_layers=True)
     teacher = params[TEACHER]
     taught = functional.encode(TEACHER_MODEL, teacher, batch, keep_layers=True)
@@ -63,7 +87,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_each_of_its_layers(largest):
     related = sum(
         terms.relation_sum(*pair, 4, seen, tokens) for pair in zip(mine, theirs, strict=True)
     )
-    expected = {
+    return {
         "hidden": hidden / tokens.sum(),
         "attention": scores / seen.sum(),
         "relation": related / tokens.sum(),
@@ -73,16 +97,6 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_each_of_its_layers(largest):
         )
         / tokens.sum(),
     }
-    means = objective.means(sums)
-    for term, value in expected.items():
-        difference = abs(float(means[f"{term}_loss"]) - float(value)) / float(value)
-        largest("distillation: terms of whole models", difference, 1e-5)
-    plain, _ = pretraining_loss.pretraining_loss(SMALL_MODEL, params, batch)
-    total = 0.5 * float(plain) + 5 * float(means["soft_loss"])
-    for term, value in expected.items():
-        total += ALL[f"{term}_weight"] * float(value)
-    largest("distillation: whole loss", abs(float(means["loss"]) - total) / total, 1e-5)
-    assert float(objective.loss(sums, objective.counts(batch))) == float(means["loss"])
 
 
 def test_a_student_that_is_its_teacher_learns_nothing_from_soft_targets():
@@ -123,6 +137,7 @@ def alone():
     return objective, params, batch, after_a_step(small_config(), objective, params, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -147,6 +162,7 @@ def test_devices_and_parts_of_a_batch_change_no_update(alone, changes, largest):
         assert np.allclose(one, two, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_teacher_is_an_argument_of_the_program_and_has_no_moments(alone):
     objective, params, batch, (state, _) = alone
     own = {group: leaves for group, leaves in params.items() if group != TEACHER}
@@ -178,6 +194,7 @@ def test_text_is_whole_where_no_term_looks_at_masked_words():
     assert distilled(soft_weight=1.0).prepare(batch, key) is batch
 
 
+@pytest.mark.slow
 def test_new_projections_keep_equal_widths_as_they_are():
     same = jax.jit(distilled(hidden_weight=1.0).init)(jax.random.key(0))[DISTILLATION]
     assert set(same) == {"hidden"}
@@ -191,6 +208,7 @@ def test_new_projections_keep_equal_widths_as_they_are():
     assert DISTILLATION not in distilled(cosine_weight=1.0).logical_axes()
 
 
+@pytest.mark.slow
 def test_models_with_and_without_token_types_read_the_same_rows():
     one_type = dataclasses.replace(SMALL_MODEL, type_vocab_size=1)
     objective = distilled(one_type, cosine_weight=1.0)
