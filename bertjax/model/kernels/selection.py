@@ -71,6 +71,14 @@ def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
     return on_tpu(config, layout) and fused_norm.fits(length, config.hidden_size)
 
 
+def pre_norm(config: ModelConfig, length: int, layout: Layout) -> bool:
+    """Return True if a kernel computes the norm before a sublayer in rows of this length."""
+    if config.norm_place == "after" or not on_tpu(config, layout):
+        return False
+    # It has no dropout, so that it takes parts of rows too.
+    return fused_norm.fits(length // layout.parts("length"), config.hidden_size)
+
+
 def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
     """Return which of `attention` and `norms` XLA computes although `config` asks for kernels."""
     if config.kernels != "pallas":
@@ -82,6 +90,6 @@ def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
     in_local = not has_local or local_attention(config, length, layout)
     if not in_global or not in_local:
         names.append("attention")
-    if not norm(config, length, layout):
+    if not norm(config, length, layout) and not pre_norm(config, length, layout):
         names.append("norms")
     return names
