@@ -41,8 +41,7 @@ def fill_mask(
     check(top_k > 0, where="top_k", found=top_k, expected="a number above 0")
     model = opened_model(model)
     config, tokenizer = model.config.model, model.tokenizer
-    inner = tokenizer.encode_with_masks(text)
-    ids = np.concatenate([[tokenizer.cls_id], inner, [tokenizer.sep_id]]).astype(np.int32)
+    ids = tokenizer.layout.row(tokenizer.encode_with_masks(text))
     masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
     check(len(masks) > 0, where=f"{text!r}", found="no [MASK]", expected="one or more")
     # JAX raises nothing for a position outside of the table of embeddings.
