@@ -13,8 +13,11 @@ class UserError(Exception):
     """A mistake in the input, reported in one line: `WHERE: found X, expected Y`.
 
     WHERE names the file, field or tensor. The command line prints the message alone and exits with
-    status 2. Any other exception is a bug of bertjax and shows its traceback.
+    `status`. Any other exception is a bug of bertjax and shows its traceback.
     """
+
+    status = 2
+    """Exit status of the command line."""
 
 
 class MismatchError(UserError):
