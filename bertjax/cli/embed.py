@@ -21,7 +21,7 @@ class EmbedCommand:
     text_file: Annotated[str, tyro.conf.Positional] = ""
     """Text file in UTF-8 with one text on each line, may be .gz, .bz2, .xz or .zst; - is standard
     input.
-    An empty line also gets a vector, that of [CLS] [SEP].
+    An empty line also gets a vector, that of the special tokens.
     """
     output_file: str = ""
     """File to write. NAME.npy is an array [lines, width]; NAME.parquet has the columns `line` (from
@@ -34,12 +34,12 @@ class EmbedCommand:
     """
     pooling: Literal["cls", "mean", "max", "tokens"] = "mean"
     """Vector of a line. cls: the vector of [CLS]. mean, max: the mean or maximum over all tokens,
-    including [CLS] and [SEP]. tokens: one vector for each token.
+    including special tokens. tokens: one vector for each token.
     """
     batch_size: int = 64
     """Number of lines in a batch; it is rounded up to a multiple of the local devices."""
     max_seq_length: int = 0
-    """Maximum number of ids of a line, including [CLS] and [SEP]; longer lines are cut. 0: 512, or
+    """Maximum number of ids of a line, including special tokens; longer lines are cut. 0: 512, or
     the model's number of positions if that is smaller.
     """
     vector_dtype: Literal["float32", "float16"] = "float32"

@@ -128,7 +128,9 @@ class DataConfig:
     sentences (arXiv 1907.11692).
     """
     cross_documents: bool = False
-    """With sentence_objective none: rows may go on with the next document, after a [SEP]."""
+    """With sentence_objective none: rows may go on with the next document, after a [SEP].
+    Of a tokenizer that puts no token after a text it is the one before a text.
+    """
     max_sequences_per_row: int = 1
     """Packing: maximum number of inputs in one row (1 to 127); 1: no packing.
     The inputs of a row do not attend to each other (arXiv 2107.02027).

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.inference.given_texts import each_text
@@ -59,7 +60,7 @@ class EmbedOptions:
     batch_size: int = 64
     """Texts computed together; rounded up to a multiple of the number of local devices."""
     max_seq_length: int | None = None
-    """Maximum number of ids of a text, [CLS] and [SEP] included.
+    """Maximum number of ids of a text, special tokens included.
 
     None means 512, or the number of the model's positions if it is smaller.
     """
@@ -90,7 +91,7 @@ class Vectors(NamedTuple):
     vectors: np.ndarray
     """float32 [texts, W]; with pooling `tokens`, [tokens, W], one text after another."""
     ids: np.ndarray
-    """int32 [tokens], the ids of all texts, [CLS] and [SEP] included."""
+    """int32 [tokens], the ids of all texts, special tokens included."""
     offsets: np.ndarray
     """int64 [texts + 1], the index in `ids` at which each text begins, and the end."""
     truncated: int
@@ -130,7 +131,7 @@ def pool_tokens(vectors_BxLxD: Array, input_mask: ArrayLike, pooling: Pooling) -
     """Return one vector for each row, float32 [B, D]; with `tokens` all vectors, float32 [B, L, D].
 
     `input_mask` [B, L] is 1 at tokens and 0 at padding; each row must have a token. `cls` is the
-    first token's vector as it is, without the pooler. `mean` and `max` include [CLS] and [SEP], as
+    first token's vector as it is, without the pooler. `mean` and `max` include special tokens, as
     sentence-transformers does (arXiv 1908.10084).
     """
     vectors_BxLxD = vectors_BxLxD.astype(jnp.float32)
@@ -200,12 +201,12 @@ def embed_windows(
 ) -> Iterator[Vectors]:
     """Yield the vectors of `texts`, in order, a window of texts at a time.
 
-    Each text becomes [CLS] text [SEP], cut to `options.max_seq_length` ids. A window has the texts
-    of `WINDOW` batches, or fewer if they are long. Its texts are sorted by length, the longest
-    first, and computed in batches. Each batch is padded to one of few lengths (`padded_length`) and
-    divided among all local devices; each device has all parameters. Matrix products are computed in
-    the model's `dtype`, sums over tokens and layers in float32. `progress` is called with the
-    number of texts done and with `total` (0: not known).
+    Each text becomes a row, such as [CLS] text [SEP], cut to `options.max_seq_length` ids. A window
+    has the texts of `WINDOW` batches, or fewer if they are long. Its texts are sorted by length,
+    the longest first, and computed in batches. Each batch is padded to one of few lengths
+    (`padded_length`) and divided among all local devices; each device has all parameters. Matrix
+    products are computed in the model's `dtype`, sums over tokens and layers in float32. `progress`
+    is called with the number of texts done and with `total` (0: not known).
 
     Raises `UserError` as `embed` does.
     """
@@ -309,22 +310,18 @@ def _windows(
     `token_values` is the number of values that are kept for each token (0: no vectors of tokens). A
     window has about `WINDOW_VALUES` such values at most.
     """
+    specials = tokenizer.layout.single_specials
     for group in _groups(texts, size):
         inner, begins = tokenizer.encode_batch(group)
-        lengths = np.minimum(np.diff(begins), longest - 2)
+        lengths = np.minimum(np.diff(begins), longest - specials)
         truncated = lengths < np.diff(begins)
         # The window of each text. A new one begins when the values of all texts so far reach the
         # next multiple of `WINDOW_VALUES`.
-        window = np.cumsum((lengths + 2) * token_values) // WINDOW_VALUES
+        window = np.cumsum((lengths + specials) * token_values) // WINDOW_VALUES
         last_of_window = np.flatnonzero(np.diff(window))
         for chosen in np.split(np.arange(len(group)), last_of_window + 1):
-            offsets = np.concatenate([[0], np.cumsum(lengths[chosen] + 2)])
-            ids = np.empty(offsets[-1], np.int32)
-            kept = ranges(begins[chosen], begins[chosen] + lengths[chosen])
-            ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[kept]
-            ids[offsets[:-1]] = tokenizer.cls_id
-            ids[offsets[1:] - 1] = tokenizer.sep_id
-            yield _EncodedTexts(ids, offsets, int(truncated[chosen].sum()))
+            rows = tokenizer.layout.rows(Texts(inner, begins[chosen], lengths[chosen]))
+            yield _EncodedTexts(rows.ids, rows.offsets, int(truncated[chosen].sum()))
 
 
 def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:

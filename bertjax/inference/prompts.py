@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, excerpt
 
 Method = Literal["mask", "next-sentence"]
 TEXT, MASK = "{}", "[MASK]"
@@ -23,9 +23,9 @@ class Prompt:
     pieces: np.ndarray
     """int32 [C, K], the ids of each label, one for each of K masks; [1, 0] for next-sentence."""
     before: np.ndarray
-    """int32 ids before the text, [CLS] first."""
+    """int32 ids before the text, such as [CLS] first."""
     after: np.ndarray
-    """int32 ids after the text, [SEP] last."""
+    """int32 ids after the text, such as [SEP] last."""
     first: int
     """Number of ids of `before` and `after` with token type 0."""
     text_first: bool = True
@@ -46,7 +46,7 @@ def make_prompts(
     check(
         good,
         where="template",
-        found=repr(template),
+        found=excerpt(template),
         expected=f"{TEXT} for the text and {MASK} for the label, each once",
     )
     check(
@@ -74,11 +74,11 @@ def _check_pieces(
 ) -> None:
     """Raise `UserError` if a label has no pieces or an unknown word, or is given twice."""
     for label, own in zip(labels, pieces, strict=True):
-        check(len(own) > 0, where="labels", found=repr(label), expected="a word or more")
+        check(len(own) > 0, where="labels", found=excerpt(label), expected="a word or more")
         check(
             # [UNK] stands for any unknown word, so its score would say nothing about the label.
             tokenizer.unk_id not in own,
-            where=f"label {label!r}",
+            where=f"label {excerpt(label)}",
             found="a word without pieces",
             expected="what the vocabulary can spell",
         )
@@ -105,8 +105,8 @@ def _mask_prompts(
     prompts = []
     for masks in sorted({len(own) for own in pieces}):
         labels = np.array([i for i, own in enumerate(pieces) if len(own) == masks])
-        before = _ids(tokenizer.cls_id, _repeat_mask(tokenizer, left_ids, masks))
-        after = _ids(_repeat_mask(tokenizer, right_ids, masks), tokenizer.sep_id)
+        before = _ids(tokenizer.layout.before, _repeat_mask(tokenizer, left_ids, masks))
+        after = _ids(_repeat_mask(tokenizer, right_ids, masks), tokenizer.layout.after)
         prompts.append(
             Prompt(
                 labels,
@@ -133,26 +133,31 @@ def _next_sentence_prompts(
         # A row has two sentences: the text, and the template before or after it.
         not (left and right.strip()),
         where="template",
-        found=repr(template),
+        found=excerpt(template),
         expected=f"{TEXT} at its beginning or its end",
     )
     sentences = [(left or right).replace(MASK, label).strip() for label in labels]
     ids, begins = tokenizer.encode_batch(sentences)
-    cls, sep = tokenizer.cls_id, tokenizer.sep_id
+    layout = tokenizer.layout
     prompts = []
     for label, (begin, end) in enumerate(pairwise(begins)):
         sentence = ids[begin:end]
         if left:  # [CLS] sentence [SEP] text [SEP]
-            before, after = _ids(cls, sentence, sep), _ids(sep)
-            first = len(before)
+            before = _ids(layout.before, sentence, layout.between)
+            after = _ids(layout.after)
+            own_of_first = len(layout.before) + len(sentence)
         else:  # [CLS] text [SEP] sentence [SEP]
-            before, after = _ids(cls), _ids(sep, sentence, sep)
-            first = len(before) + 1
+            before = _ids(layout.before)
+            after = _ids(layout.between, sentence, layout.after)
+            own_of_first = len(layout.before)
+        is_one_type = layout.first_between is None
+        first = own_of_first + (layout.first_between or 0)
+        if is_one_type:
+            first = len(before) + len(after)
         # No pieces means 0 masks, so `zero_shot` puts the rows of all labels into one group.
         no_pieces = np.zeros((1, 0), np.int32)
-        prompts.append(
-            Prompt(np.array([label]), no_pieces, before, after, first, text_first=not left)
-        )
+        text_first = is_one_type or not left
+        prompts.append(Prompt(np.array([label]), no_pieces, before, after, first, text_first))
     return prompts
 
 
@@ -163,5 +168,5 @@ def _around(template: str) -> tuple[str, str]:
     return left.rstrip(), right
 
 
-def _ids(*parts: int | np.ndarray) -> np.ndarray:
-    return np.concatenate([np.atleast_1d(part) for part in parts]).astype(np.int32)
+def _ids(*parts: tuple[int, ...] | np.ndarray) -> np.ndarray:
+    return np.concatenate(parts).astype(np.int32)

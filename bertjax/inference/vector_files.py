@@ -124,7 +124,7 @@ def write_vectors(
 
     `.npy`: an array [texts, width]. With pooling `tokens` the array is [all tokens, width], and
     NAME.offsets.npy beside it has the offsets, int64 [texts + 1]: the vectors of text i are
-    `vectors[offsets[i] : offsets[i + 1]]`, [CLS] first and [SEP] last.
+    `vectors[offsets[i] : offsets[i + 1]]`, those of special tokens included.
 
     `.parquet`: a row for each text, and a row group for each window. The columns are `line` (int64,
     from 1) and `vector` (a list of fixed size). With pooling `tokens` the columns are `line`,

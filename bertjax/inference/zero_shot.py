@@ -75,7 +75,7 @@ def zero_shot(
     `model` is a model that `load_model` returned, or a run or checkpoint folder. `template` has {}
     where the text goes and [MASK] where the label goes.
 
-    `mask`: the row is [CLS] template [SEP]. A label of K pieces is scored with K masks in its
+    `mask`: the row is that of the template. A label of K pieces is scored with K masks in its
     place, and all K pieces are predicted from the one row. The score is the mean of
     log P(piece | row) over the pieces; a sum would favor short labels. P is the softmax over the
     tokenizer's vocabulary without special tokens. Labels with the same number of pieces are scored

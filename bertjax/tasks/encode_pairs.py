@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.tasks.examples import TextExample
@@ -25,19 +25,19 @@ class EncodedTexts(NamedTuple):
 def encode_pairs(
     tokenizer: Tokenizer, examples: Sequence[TextExample], max_seq_length: int
 ) -> EncodedTexts:
-    """Return a row for each text, [CLS] a [SEP], or for each pair, [CLS] a [SEP] b [SEP].
+    """Return a row for each text or pair of texts, by the tokenizer's layout.
+
+    With BERT's layout that is [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
 
     A pair that is too long is cut as by `_truncate_seq_pair` of BERT's run_classifier.py: the
     longer text loses its last token, again and again until the pair fits. If both are equally long,
     the second text loses its last token. Raises `UserError` if `max_seq_length` leaves no space for
     a text beside the special tokens.
     """
-    # There is one [SEP] between the texts. RoBERTa also gets one, although its own code writes two.
     is_pair = np.array([example.pair is not None for example in examples], bool)
     a_ids, a_offsets = tokenizer.encode_batch([example.text for example in examples])
     b_ids, b_offsets = tokenizer.encode_batch([example.pair or "" for example in examples])
-    # Two are [CLS] and [SEP]; a pair has one [SEP] more.
-    room = max_seq_length - 2 - is_pair
+    room = max_seq_length - tokenizer.layout.specials(is_pair)
     check(
         (room > 0).all(),
         where="max_seq_length",
@@ -51,25 +51,7 @@ def encode_pairs(
     half = np.where(is_pair, -(-room // 2), room)
     kept_a = np.minimum(a, np.maximum(room - b, half))
     kept_b = np.minimum(b, room - kept_a)
-    lengths = 2 + kept_a + is_pair * (kept_b + 1)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    begins, second = offsets[:-1], (kept_a + 2).astype(np.int32)
-    ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
-    ids[begins] = tokenizer.cls_id
-    _copy(a_ids, a_offsets[:-1], kept_a, ids, begins + 1)
-    _copy(b_ids, b_offsets[:-1], kept_b, ids, begins + second)
+    first = Texts(a_ids, a_offsets[:-1], kept_a)
+    rows = tokenizer.layout.rows(first, Texts(b_ids, b_offsets[:-1], kept_b), is_pair)
     truncated = int(((kept_a < a) | (kept_b < b)).sum())
-    return EncodedTexts(ids, offsets, second, truncated)
-
-
-def _copy(
-    source: np.ndarray,
-    source_begins: np.ndarray,
-    lengths: np.ndarray,
-    target: np.ndarray,
-    target_begins: np.ndarray,
-) -> None:
-    """Copy slices of `source` to `target`; their begins and lengths are int64 [slices]."""
-    target[ranges(target_begins, target_begins + lengths)] = source[
-        ranges(source_begins, source_begins + lengths)
-    ]
+    return EncodedTexts(*rows, truncated)

@@ -1,6 +1,7 @@
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 import bertjax
@@ -11,6 +12,7 @@ from bertjax.errors import UserError
 from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
 from tests.data.tokenizers.family_folders import (
+    both_ends,
     deberta,
     eurobert,
     gte,
@@ -100,6 +102,44 @@ def test_the_configuration_of_a_model_does_not_change_the_tokenizer(tmp_path):
         text = "The quick e\u0301 <USER> fox"
         expected = tokenizer.encode_batch([text])[0].tolist()
         assert theirs(text, add_special_tokens=False)["input_ids"] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [eurobert, both_ends])
+def test_what_is_imported_reads_text_as_transformers_does_with_the_published_tokenizer(
+    make, tmp_path
+):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder, imported, exported = tmp_path / "x", tmp_path / "run", tmp_path / "out"
+    make(folder)
+    reference = REFERENCES["eurobert"]
+    ends = {"bos_token_id": 420, "eos_token_id": 421, "pad_token_id": 421}
+    model = made(reference._replace(fields={**reference.fields, "vocab_size": 425, **ends}))
+    model.save_pretrained(folder)
+    bertjax.import_model(folder, imported)
+    bertjax.export_model(imported, exported, "huggingface")
+    text, texts = "the quick [MASK] jumps", ["the quick brown fox", "Der Hund", ""]
+    (found,) = bertjax.fill_mask(imported, text, top_k=5)
+    vectors = {}
+    for pooling in ("cls", "mean"):
+        vectors[pooling] = bertjax.embed(imported, texts, pooling=pooling)
+    for place in (folder, exported):
+        theirs = transformers.AutoTokenizer.from_pretrained(place)
+        batch = theirs(text.replace("[MASK]", theirs.mask_token), return_tensors="pt")
+        at = batch["input_ids"][0].tolist().index(theirs.mask_token_id)
+        encoder = transformers.AutoModel.from_pretrained(place).eval()
+        with torch.no_grad():
+            logits = model(**batch).logits[0, at]
+            hidden = [encoder(**theirs(each, return_tensors="pt"))[0][0] for each in texts]
+        logits[list({theirs.bos_token_id, theirs.eos_token_id, theirs.mask_token_id})] = -torch.inf
+        best = torch.topk(torch.softmax(logits, -1), 5)
+        assert [theirs.decode([i]) for i in best.indices.tolist()] == [c.text for c in found]
+        expected = pytest.approx([c.probability for c in found], abs=1e-5)
+        assert best.values.tolist() == expected
+        for row, cls, mean in zip(hidden, vectors["cls"], vectors["mean"], strict=True):
+            np.testing.assert_allclose(cls, row[0], atol=2e-5)
+            np.testing.assert_allclose(mean, row.mean(0), atol=2e-5)
 
 
 @pytest.mark.slow

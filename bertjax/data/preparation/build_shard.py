@@ -27,6 +27,7 @@ from bertjax.data.preparation.unit_files import check_size, size_of
 from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
+from bertjax.data.row_layout import RowLayout
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.json_values import record
 from bertjax.masking import static as static_masks
@@ -152,16 +153,17 @@ def make_rows(
     if not len(own):
         return
     if config.data.cross_documents:
-        whole = joined(documents, tokenizer.sep_id)
-        documents = split_long_sentences(whole, max_sentence_length(config.data))
+        whole = joined(documents, tokenizer.layout.document_end)
+        max_length = max_sentence_length(config.data, tokenizer.layout)
+        documents = split_long_sentences(whole, max_length)
         own = range(1)
     # All passes are made together, so that packing has more inputs to choose from and the shuffle
     # mixes the passes.
     sequences = _make_all_passes(
-        config, documents, key, own, Counter() if counts is None else counts
+        config, tokenizer.layout, documents, key, own, Counter() if counts is None else counts
     )
     rng = _generator(key, 0)
-    placement = _shuffled(_place(config, sequences), rng)
+    placement = _shuffled(_place(config, sequences, tokenizer.layout), rng)
     schema = record_format.schema_of(config.data, split)
     vocabulary = mask_vocabulary(tokenizer)
     for chunk_sequences, chunk_placement in _chunks(sequences, placement):
@@ -206,6 +208,7 @@ def _rows_of_range(
 
 def _make_all_passes(
     config: Config,
+    layout: RowLayout,
     documents: Documents,
     key: tuple[int, int],
     own: range,
@@ -215,7 +218,7 @@ def _make_all_passes(
     passes = []
     for number in range(1, config.data.dupe_factor + 1):
         rng = _generator(key, number)
-        passes.append(make_sequences(documents, config.data, rng, own, counts))
+        passes.append(make_sequences(documents, config.data, layout, rng, own, counts))
     columns = zip(*passes, strict=True)
     return Sequences(*(np.concatenate(column) for column in columns))
 
@@ -225,11 +228,12 @@ def _generator(key: tuple[int, int], purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, purpose))))
 
 
-def _place(config: Config, sequences: Sequences) -> Placement:
+def _place(config: Config, sequences: Sequences, layout: RowLayout) -> Placement:
     max_inputs = config.data.max_sequences_per_row
     if max_inputs == 1:
         return packing.alone(len(sequences.label))
-    return packing.pack(sequences.lengths, config.data.max_seq_length, max_inputs)
+    lengths = sequences.lengths(layout)
+    return packing.pack(lengths, config.data.max_seq_length, max_inputs)
 
 
 def _shuffled(placement: Placement, rng: np.random.Generator) -> Placement:

@@ -85,14 +85,15 @@ def take(source: Documents, order: np.ndarray) -> Documents:
     )
 
 
-def joined(documents: Documents, sep_id: int) -> Documents:
-    """Return the documents as one, each but the last with `sep_id` after it."""
+def joined(documents: Documents, separator: tuple[int, ...]) -> Documents:
+    """Return the documents as one, each but the last with the ids of `separator` after it."""
     # Where each document but the last ends, as an index into `documents.sentences`.
     ends = documents.documents[1:-1]
-    tokens = np.insert(documents.tokens, documents.sentences[ends], np.int32(sep_id))
+    places = np.repeat(documents.sentences[ends], len(separator))
+    tokens = np.insert(documents.tokens, places, np.tile(np.array(separator, np.int32), len(ends)))
     # A separator belongs to the sentence before it, so each bound moves by the separators up to it.
     added = np.zeros(len(documents.sentences), np.int64)
-    added[ends] = 1
+    added[ends] = len(separator)
     sentences = documents.sentences + np.cumsum(added)
     # Nothing asks for the digest of the joined text; one stands there for the one document.
     bounds = np.array([0, len(documents.sentences) - 1])

@@ -38,6 +38,7 @@ from bertjax.data.preparation.claim import (
     settings_of,
 )
 from bertjax.data.preparation.inputs.document_pool import TokenizedCorpus, forget_pool
+from bertjax.data.preparation.inputs.instances import check_can_make_pairs
 from bertjax.data.preparation.inputs.pair_survey import config_of_split
 from bertjax.data.preparation.outcome import Outcome, make_manifest
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
@@ -53,6 +54,7 @@ from bertjax.data.preparation.unit_files import read_counts, remove_unfinished_u
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import SPLITS, WORK, Manifest, write_manifest
 from bertjax.data.records.record_format import MAX_IDS, MAX_POSITIONS
+from bertjax.data.row_layout import RowLayout
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
@@ -174,7 +176,7 @@ def _prepare(
         )
         tokenizer = _make_tokenizer(preparation)
         read = _tokenize(preparation)
-        configs = _make_shards(preparation, read[TOKENS])
+        configs = _make_shards(preparation, tokenizer.layout, read[TOKENS])
 
     reports = [
         build_shard.read_whole(preparation.folder_path, shard)
@@ -227,6 +229,7 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
             found=f"{tokenizer.vocab_size:,} entries",
             expected=f"at most {MAX_IDS:,}, the ids that a record can have",
         )
+        check_can_make_pairs(config.data, tokenizer.layout)
         # Without `transformers`, whose import takes as long as a small corpus does: both read the
         # file tokenizer.json, and export compares with both.
         check_export(tokenizer, vocab_file or saved, with_transformers=False)
@@ -266,10 +269,11 @@ def _tokenize(preparation: _Preparation) -> Counter[str]:
     return read
 
 
-def _make_shards(preparation: _Preparation, tokens: int) -> dict[str, Config]:
+def _make_shards(preparation: _Preparation, layout: RowLayout, tokens: int) -> dict[str, Config]:
     """Find near duplicates if configured, and write the shards of a corpus of so many tokens.
 
-    Returns the configuration by which the rows of each split were made.
+    `layout` is the tokenizer's. Returns the configuration by which the rows of each split were
+    made.
     """
     config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
     names = preparation.unit_names
@@ -281,6 +285,7 @@ def _make_shards(preparation: _Preparation, tokens: int) -> dict[str, Config]:
     corpus = TokenizedCorpus(
         folder,
         tuple(names),
+        layout,
         plan.pooled(tokens),
         near_duplicates_dropped=threshold > 0,
         preparation=uuid.uuid4().hex,

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.row_layout import bert_layout
 from bertjax.data.tokenizers.given.merges import read_merges
 from bertjax.data.tokenizers.given.registered_tokens import (
     Kept,
@@ -78,6 +79,7 @@ class ByteBPE:
         self._special = special_tokens_in(path, ids, ROBERTA_TOKENS, SPECIAL_TOKENS)
         role_ids = [ids[token] for token in self._special]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        self.layout = bert_layout(self.cls_id, self.sep_id)
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False

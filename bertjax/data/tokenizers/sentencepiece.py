@@ -11,6 +11,7 @@ from etils import epath
 from tokenizers import AddedToken
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.row_layout import bert_layout
 from bertjax.data.tokenizers import sentencepiece_model
 from bertjax.data.tokenizers.letters import Letters
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text
@@ -108,6 +109,7 @@ class SentencePiece:
         self._special = special_tokens_in(path, ids, SPECIAL_TOKENS, ALBERT_TOKENS)
         role_ids = [ids[token] for token in self._special]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        self.layout = bert_layout(self.cls_id, self.sep_id)
         control = [i for i in all_ids if model.is_control(i) or model.is_unknown(i)]
         self.special_ids = np.array(sorted({*role_ids, *control}), np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])

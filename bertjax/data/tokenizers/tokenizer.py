@@ -11,6 +11,7 @@ from etils import epath
 from tokenizers import AddedToken
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.row_layout import RowLayout
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
 from bertjax.data.tokenizers.declared.reader import engine_in, load_declared, open_declared
@@ -59,7 +60,10 @@ class Tokenizer(Protocol):
     cls_id: int
     """Id of the token before the first text."""
     sep_id: int
-    """Id of the token after each text; it may be that of `cls_id` or `pad_id` too."""
+    """Id of the token that ends a text; it may be that of `cls_id` or `pad_id` too. Rows have it
+    where `layout` says so."""
+    layout: RowLayout
+    """The special tokens of a row, and their places: all rows are built by it."""
     mask_id: int
     """Id of a masked token."""
     special_ids: np.ndarray
@@ -71,7 +75,7 @@ class Tokenizer(Protocol):
     registered: Sequence[AddedToken]
     """Entries that text keeps whole, as `<user>`; special ids are none of them."""
     fingerprint: str
-    """Hexadecimal digest that changes if the ids of any text could change."""
+    """Hexadecimal digest that changes if the ids of any text or row could change."""
 
     @property
     def unk_id(self) -> int | None:

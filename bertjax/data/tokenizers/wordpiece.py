@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import bert_layout
 from bertjax.data.tokenizers.given.registered_tokens import (
     add_registered,
     has_space,
@@ -74,6 +75,7 @@ class WordPiece:
         self.vocab_size = len(entries)
         role_ids = [ids[token] for token in special_tokens_in(path, ids, SPECIAL_TOKENS)]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        self.layout = bert_layout(self.cls_id, self.sep_id)
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False

@@ -167,7 +167,7 @@ def _best_pairs(
     n_best_size: int,
 ) -> _Pairs:
     """Return the valid pairs of each row's best starts and ends."""
-    lengths = _window_lengths(encoded)
+    lengths = encoded.window_lengths
     has_most_context = most_context(encoded)
     context_begins = np.concatenate([[0], np.cumsum(lengths)])
     parts = []
@@ -176,8 +176,8 @@ def _best_pairs(
         starts = np.full((len(chunk), width), -np.inf)
         ends = np.full((len(chunk), width), -np.inf)
         for index, row in enumerate(chunk.tolist()):
-            length, second = lengths[row], encoded.second_begins[row]
-            logits = outputs[row][second : second + length].astype(np.float64)
+            length, begin = lengths[row], encoded.window_begins[row]
+            logits = outputs[row][begin : begin + length].astype(np.float64)
             logits = np.nan_to_num(logits, nan=-np.inf)  # a diverged model answers nothing
             counts = has_most_context[context_begins[row] : context_begins[row + 1]]
             # run_squad.py too asks for most context at the start alone.
@@ -227,11 +227,6 @@ def _best_positions(logits: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argpartition(-logits, count - 1, axis=1)[:, :count], axis=1)
 
 
-def _window_lengths(encoded: EncodedQuestions) -> np.ndarray:
-    """Return the number of pieces in each row's window: segment 1 without its [SEP]."""
-    return np.diff(encoded.offsets) - encoded.second_begins - 1
-
-
 def most_context(encoded: EncodedQuestions) -> np.ndarray:
     """Return bool for each piece of each window: true if no other window gives it more context.
 
@@ -240,7 +235,7 @@ def most_context(encoded: EncodedQuestions) -> np.ndarray:
     `_check_is_max_context` of `run_squad.py`. If several windows give the same context, the result
     is true for the first one only.
     """
-    lengths = _window_lengths(encoded)
+    lengths = encoded.window_lengths
     row = np.repeat(np.arange(len(lengths)), lengths)
     position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     context = np.minimum(position, lengths[row] - 1 - position) + 0.01 * lengths[row]

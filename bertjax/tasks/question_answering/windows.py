@@ -8,15 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.losses import is_blank
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.task import EncodedExamples
 
-SPECIAL = 3
-"""Number of special tokens in a row: [CLS] question [SEP] window [SEP]."""
 UNICODE_SIZE = 0x110000
 """Number of code points in Unicode."""
 
@@ -31,9 +29,13 @@ class EncodedQuestions(EncodedExamples):
     """Rows of questions and windows, with the character range of each piece.
 
     The pieces of all paragraphs are numbered consecutively; a paragraph with several questions is
-    numbered only once. Piece P is at position `second[r] + P - first[r]` of row r.
+    numbered only once. Piece P is at position `window_begins[r] + P - first[r]` of row r.
     """
 
+    window_begins: np.ndarray
+    """int64 [items], position in each row of its window's first piece."""
+    window_lengths: np.ndarray
+    """int64 [items], number of pieces in each row's window."""
     first: np.ndarray
     """int64 [items], number of the first piece in each row's window."""
     begins: np.ndarray
@@ -139,6 +141,8 @@ def encode_questions(
 ) -> EncodedQuestions:
     """Return [CLS] question [SEP] window [SEP] for each window, as in the original `run_squad.py`.
 
+    The special tokens are those of the tokenizer's layout for a pair.
+
     A question keeps its first `max_query_length` pieces. A window fills the rest of the row. The
     next window begins min(`doc_stride`, length of a full window) pieces later. The window that
     reaches the end of the paragraph is the last one. A paragraph without pieces has one window.
@@ -161,37 +165,34 @@ def encode_questions(
     questions = [example.question for example in examples]
     question_ids, question_offsets = tokenizer.encode_batch(questions)
     kept = np.minimum(np.diff(question_offsets), max_query_length)
-    room = max_seq_length - kept - SPECIAL
+    layout = tokenizer.layout
+    room = max_seq_length - kept - layout.pair_specials
     _check_room(examples, kept, room, max_seq_length, name)
     cut = _cut(np.diff(texts.offsets)[paragraph], room, doc_stride)
     first = texts.offsets[paragraph[cut.example]] + cut.begin
     kept_here, question_begins = kept[cut.example], question_offsets[cut.example]
-    second = kept_here + 2
-    offsets = np.concatenate([[0], np.cumsum(second + cut.length + 1)])
-    ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
-    ids[offsets[:-1]] = tokenizer.cls_id
-    ids[ranges(offsets[:-1] + 1, offsets[:-1] + second - 1)] = question_ids[
-        ranges(question_begins, question_begins + kept_here)
-    ]
-    ids[ranges(offsets[:-1] + second, offsets[1:] - 1)] = texts.ids[
-        ranges(first, first + cut.length)
-    ]
+    rows = layout.rows(
+        Texts(question_ids, question_begins, kept_here), Texts(texts.ids, first, cut.length)
+    )
+    window_begins = layout.text_begins(kept_here)
     positions = {}
     if targets:
         start_pieces, end_pieces, is_lost = _answer_pieces(examples, paragraph, texts, name)
         start, end = start_pieces[cut.example], end_pieces[cut.example]
         is_inside = (start >= first) & (end < first + cut.length)
         elsewhere = np.where(is_lost[cut.example], UNKNOWN, 0)
-        start_positions = np.where(is_inside, second + start - first, elsewhere)
-        end_positions = np.where(is_inside, second + end - first, elsewhere)
+        start_positions = np.where(is_inside, window_begins + start - first, elsewhere)
+        end_positions = np.where(is_inside, window_begins + end - first, elsewhere)
         positions["start_positions"] = start_positions.astype(np.int32)
         positions["end_positions"] = end_positions.astype(np.int32)
     return EncodedQuestions(
-        ids=ids,
-        offsets=offsets,
-        second_begins=second.astype(np.int32),
+        ids=rows.ids,
+        offsets=rows.offsets,
+        second_begins=rows.second_begins,
         example_indices=cut.example,
         targets=positions,
+        window_begins=window_begins,
+        window_lengths=cut.length,
         first=first,
         begins=texts.begins,
         ends=texts.ends,
@@ -236,7 +237,7 @@ def _check_room(
         raise mismatch(
             where=f"{name}: question {examples[worst].id}",
             found=f"{kept[worst]} pieces, max_seq_length {max_seq_length}",
-            expected=f"{kept[worst] + SPECIAL + 1} or more",
+            expected=f"{max_seq_length - room[worst] + 1} or more",
         )
 
 

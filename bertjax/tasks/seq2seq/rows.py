@@ -1,4 +1,4 @@
-"""Rows of sources and targets: [CLS] text [SEP], cut to a length."""
+"""Rows of sources, by the tokenizer's layout, and of targets, which have an end always."""
 
 import logging
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import RowLayout, Texts, bert_layout
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.tasks.examples import PairExample
@@ -31,18 +31,20 @@ def encode_pairs(
     *,
     name: str,
 ) -> EncodedPairs:
-    """Return each source as [CLS] source [SEP], cut to `max_seq_length` ids.
+    """Return a row for each source, such as [CLS] source [SEP], cut to `max_seq_length` ids.
 
     The result also has `target_ids`, cut to `max_target_length` ids, unless that is 0. The log says
     how many texts were cut. Raises `UserError` with the first example of the task `name` that has
     no target.
     """
     sources = [example.source for example in examples]
-    ids, offsets = _framed(tokenizer, sources, max_seq_length, "sources")
+    ids, offsets = _framed(tokenizer, tokenizer.layout, sources, max_seq_length, "sources")
     target_arrays: dict[str, np.ndarray] = {}
     if max_target_length:
         texts = targets_of(examples, name)
-        flat, target_offsets = _framed(tokenizer, texts, max_target_length, "targets")
+        # The decoder must learn where a target ends, also where texts have no token after them.
+        ends = bert_layout(tokenizer.cls_id, tokenizer.sep_id)
+        flat, target_offsets = _framed(tokenizer, ends, texts, max_target_length, "targets")
         # All have one length: a program is compiled for each shape, and sources already have
         # several.
         target_ids = np.full((len(examples), max_target_length), tokenizer.pad_id, np.int32)
@@ -73,14 +75,14 @@ def targets_of(examples: Sequence[PairExample], name: str) -> list[str]:
 
 
 def _framed(
-    tokenizer: Tokenizer, texts: Sequence[str], longest: int, what: str
+    tokenizer: Tokenizer, layout: RowLayout, texts: Sequence[str], longest: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids and offsets of [CLS] text [SEP] for each text, cut to `longest` ids.
+    """Return the ids and offsets of a row for each text, cut to `longest` ids.
 
     The log says how many texts were cut, and names them by `what`.
     """
     inner, begins = tokenizer.encode_batch(texts)
-    lengths = np.minimum(np.diff(begins), longest - 2)
+    lengths = np.minimum(np.diff(begins), longest - layout.single_specials)
     truncated = int(np.sum(lengths < np.diff(begins)))
     if truncated:
         log.warning(
@@ -90,11 +92,5 @@ def _framed(
             truncated,
             len(texts),
         )
-    offsets = np.concatenate([[0], np.cumsum(lengths + 2)]).astype(np.int64)
-    ids = np.empty(offsets[-1], np.int32)
-    ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[
-        ranges(begins[:-1], begins[:-1] + lengths)
-    ]
-    ids[offsets[:-1]] = tokenizer.cls_id
-    ids[offsets[1:] - 1] = tokenizer.sep_id
-    return ids, offsets
+    rows = layout.rows(Texts(inner, begins[:-1], lengths))
+    return rows.ids, rows.offsets

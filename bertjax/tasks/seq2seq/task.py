@@ -205,7 +205,7 @@ class Seq2Seq:
         *,
         targets: bool,
     ) -> EncodedPairs:
-        """Return each source as [CLS] source [SEP], cut to `max_seq_length` ids.
+        """Return a row for each source, such as [CLS] source [SEP], cut to `max_seq_length` ids.
 
         With `targets` the result also has `target_ids`, cut to T ids. The log says how many texts
         were cut. Raises `UserError` with the first example that has no target.

@@ -11,6 +11,7 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.data.ragged import ranges
+from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Params
@@ -34,8 +35,6 @@ LABELS = "labels"
 """Token target: the number of the word's tag on its first piece, -1 on other pieces."""
 WORD_BEGINS = "word_begins"
 """Token target that is always present: 1 on a word's first piece, 0 on other pieces."""
-SPECIAL = 2
-"""Number of special tokens in a row: [CLS] and [SEP]."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,8 @@ class Tagging(LinearHeadTask):
     ) -> EncodedExamples:
         """Return [CLS] words [SEP]; a long sentence is cut between words into several rows.
 
+        The special tokens are those of the tokenizer's layout for one text.
+
         Each word has one piece or more: [UNK] if the tokenizer gives none, or [MASK] if it has no
         [UNK]. A word that is too long for a row keeps its first pieces. Token targets are
         `word_begins` and, with `targets`, `labels`. A tag that the task does not have gives -1: the
@@ -151,31 +152,28 @@ class Tagging(LinearHeadTask):
         check_columns(self.name, examples, self.columns)
         # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
-        room = max_seq_length - SPECIAL
+        layout = tokenizer.layout
+        room = max_seq_length - layout.single_specials
         counts = np.diff(begins)
         sizes = np.minimum(np.maximum(counts, 1), room)
         cut = cut_sentences(sizes, examples, room)
-        row_of_word = np.repeat(np.arange(len(cut.example)), np.diff(cut.first_words))
-        first_pieces = cut.piece_offsets[:-1] + SPECIAL * row_of_word + 1
-        row_numbers = np.arange(len(cut.first_words))
-        offsets = cut.piece_offsets[cut.first_words] + SPECIAL * row_numbers
-        ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
-        ids[offsets[:-1]] = tokenizer.cls_id
         # Words that the tokenizer drops, such as control characters, need a position for their tag.
-        no_unknown = tokenizer.unk_id is None
-        ids[first_pieces] = tokenizer.mask_id if no_unknown else tokenizer.unk_id
+        without = tokenizer.mask_id if tokenizer.unk_id is None else tokenizer.unk_id
+        inner = np.full(cut.piece_offsets[-1], without, np.int32)
         known = np.flatnonzero(counts)
-        kept = sizes[known]
-        ids[ranges(first_pieces[known], first_pieces[known] + kept)] = pieces[
-            ranges(begins[known], begins[known] + kept)
-        ]
-        token_targets = {WORD_BEGINS: np.zeros(len(ids), np.int32)}
+        kept, places = sizes[known], cut.piece_offsets[known]
+        inner[ranges(places, places + kept)] = pieces[ranges(begins[known], begins[known] + kept)]
+        row_bounds = cut.piece_offsets[cut.first_words]
+        rows = layout.rows(Texts(inner, row_bounds[:-1], np.diff(row_bounds)))
+        row_of_word = np.repeat(np.arange(len(cut.example)), np.diff(cut.first_words))
+        specials_before = layout.single_specials * row_of_word + len(layout.before)
+        first_pieces = cut.piece_offsets[:-1] + specials_before
+        token_targets = {WORD_BEGINS: np.zeros(len(rows.ids), np.int32)}
         token_targets[WORD_BEGINS][first_pieces] = 1
         if targets:
-            token_targets[LABELS] = np.full(len(ids), -1, np.int32)
+            token_targets[LABELS] = np.full(len(rows.ids), -1, np.int32)
             token_targets[LABELS][first_pieces] = self._tag_numbers(examples)
-        lengths = np.diff(offsets).astype(np.int32)
-        return EncodedExamples(ids, offsets, lengths, cut.example, token_targets=token_targets)
+        return EncodedExamples(*rows, cut.example, token_targets=token_targets)
 
     def predict(
         self,

@@ -16,6 +16,7 @@ from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.preparation.unit_files import is_whole
 from bertjax.data.records.summary import summarize
+from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
@@ -23,6 +24,7 @@ from bertjax.storage import LockError, folder_lock
 from bertjax.storage.holder import Host, this_process
 from tests.data.corpus.formats.test_archives import write as write_archive
 from tests.data.preparation.corpora import config_of, digests, rows_of
+from tests.data.tokenizers.family_folders import eurobert, gpt_bert
 from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.interrupted_prepare import start
 from tests.waiting import until
@@ -517,6 +519,54 @@ def test_one_book_has_held_out_stretches_where_it_is_cut(tmp_path, ending):
     assert counts["validation_documents"] >= 2
     assert counts["train_sentences"] + counts["validation_sentences"] == 400
     assert counts["train_largest_document_tokens"] < 300
+
+
+def of_tokenizer(corpus, folder, **data):
+    """A configuration with the tokenizer of a folder."""
+    tokenizer = TokenizerConfig(vocab_file=str(folder / "tokenizer.json"))
+    return dataclasses.replace(config_of(corpus, **data), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("make,options", [
+    (gpt_bert, {"max_sequences_per_row": 4}), (eurobert, {"cross_documents": True}),
+])  # fmt: skip
+def test_rows_of_a_tokenizer_without_an_end_have_none_and_begin_each_text(
+    corpus, tmp_path, make, options
+):
+    folder = make(tmp_path / "x")
+    data = {"max_seq_length": 64, "max_predictions_per_seq": 10, "sentence_objective": "none"}
+    manifest = prepare(of_tokenizer(corpus, folder, **data, **options), tmp_path / "out")
+    saved = load_tokenizer(tmp_path / "out" / "tokenizer")
+    assert saved.layout == read_tokenizer_folder(folder).layout
+    assert (saved.layout.before, saved.layout.after) == ((saved.cls_id,), ())
+    rows = unmask(rows_of(tmp_path / "out", manifest, "train"))
+    ids, mask = rows["input_ids"], rows["input_mask"]
+    begins = ids[mask == 1] == saved.cls_id
+    assert (ids[:, 0] == saved.cls_id).all()
+    assert not (ids[mask == 1] == saved.sep_id).any()
+    assert begins.sum() > len(ids)  # rows have several texts
+    if "pack_ids" in rows:
+        assert np.array_equal(begins, rows["position_ids"][mask == 1] == 0)
+
+
+def test_pairs_are_those_of_the_tokenizer_and_need_a_token_between_texts(corpus, tmp_path):
+    folder = gpt_bert(tmp_path / "x", pair="<s> $A $B")
+    message = "data.sentence_objective: found next_sentence, and a tokenizer that puts no token"
+    with pytest.raises(UserError, match=message):
+        prepare(of_tokenizer(corpus, folder), tmp_path / "out")
+    config = of_tokenizer(corpus, gpt_bert(tmp_path / "x", pair="<s> $A <s> $B"))
+    manifest = prepare(config, tmp_path / "out")
+    saved = load_tokenizer(tmp_path / "out" / "tokenizer")
+    rows = unmask(rows_of(tmp_path / "out", manifest, "train"))
+    ids, mask = rows["input_ids"], rows["input_mask"]
+    assert ((ids == saved.cls_id).sum(axis=1) == 2).all()
+    assert not (ids == saved.sep_id).any()
+    # The file gives both texts the same segment.
+    assert not rows["segment_ids"].any()
+    assert mask.sum(axis=1).max() == 32
+    gpt_bert(tmp_path / "x", single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1")
+    with pytest.raises(UserError, match="found other entries, or other tokens around texts, in"):
+        prepare(config, tmp_path / "out")
 
 
 def test_a_model_that_other_programs_would_read_otherwise_is_refused_before_the_work(

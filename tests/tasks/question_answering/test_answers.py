@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.answers import NO_ANSWER_ODDS, most_context, predictions
 from bertjax.tasks.question_answering.windows import encode_questions
+from tests.data.test_row_layout import LAYOUTS, with_layout
 from tests.tasks.question_answering.test_windows import WORDPIECE, windows
 
 LETTERS = list("abcdefghij")
 
 
-def make_rows(contexts, max_seq_length, doc_stride):
+def make_rows(contexts, max_seq_length, doc_stride, layout=WORDPIECE.layout):
+    tokenizer = with_layout(WORDPIECE, layout)
     examples = [
         QuestionExample(str(i), "a"[: i % 2], " ".join(words), ())
         for i, words in enumerate(contexts)
     ]
     rows = encode_questions(
         examples,
-        WORDPIECE,
+        tokenizer,
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
         max_query_length=4,
@@ -50,12 +52,12 @@ def every_answer(example, rows, outputs, mine, longest):
     spans = [
         (
             int(rows.first[row] - rows.first[mine[0]]),
-            int(np.diff(rows.offsets)[row] - rows.second_begins[row] - 1),
+            int(rows.window_lengths[row]),
         )
         for row in mine
     ]
     for number, (row, (begin, length)) in enumerate(zip(mine, spans, strict=True)):
-        second = int(rows.second_begins[row])
+        second = int(rows.window_begins[row])
         for start, end in itertools.product(range(length), repeat=2):
             if start <= end < start + longest and context_owner(spans, begin + start) == number:
                 score = float(outputs[row][second + start, 0]) + float(
@@ -102,11 +104,13 @@ def test_a_longer_window_outweighs_a_piece_of_context():
     st.integers(1, 5),
     st.booleans(),
     st.integers(0, 2**32 - 1),
+    st.sampled_from(list(LAYOUTS.values())),
 )
 def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
-    contexts, max_seq_length, doc_stride, longest, version_2, seed
+    contexts, max_seq_length, doc_stride, longest, version_2, seed, layout
 ):
-    examples, rows = make_rows(contexts, max_seq_length, doc_stride)
+    max_seq_length += layout.pair_specials - 3
+    examples, rows = make_rows(contexts, max_seq_length, doc_stride, layout)
     rng = np.random.default_rng(seed)
     outputs = [rng.standard_normal((size, 2)).astype(np.float32) for size in np.diff(rows.offsets)]
     result = predictions(

@@ -13,6 +13,7 @@ from bertjax.data.tokenizers.tokenizer import train_tokenizer
 from bertjax.errors import UserError
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.windows import encode_questions, tokenized
+from tests.data.test_row_layout import LAYOUTS, plain_row, with_layout
 from tests.data.tokenizers.declared.folders import engine_of, put
 from tests.data.tokenizers.declared.makers import LEAVING_OUT, composed_syllables
 
@@ -178,10 +179,12 @@ CONTEXTS = st.lists(
     ),
     max_seq_length=st.integers(8, 20),
     doc_stride=st.integers(1, 9),
+    layout=st.sampled_from(list(LAYOUTS.values())),
 )
 def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
-    questions, max_seq_length, doc_stride
+    questions, max_seq_length, doc_stride, layout
 ):
+    tokenizer = with_layout(WORDPIECE, layout)
     examples = []
     for number, (asked, context, data) in enumerate(questions):
         begin = data.draw(st.integers(0, len(context) - 1))
@@ -190,24 +193,22 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
             QuestionExample(str(number), asked, context, ((text, begin),) if text.strip() else ())
         )
     rows = encode_questions(
-        examples, WORDPIECE, max_seq_length=max_seq_length, doc_stride=doc_stride, max_query_length=4, targets=True, name="s"
+        examples, tokenizer, max_seq_length=max_seq_length, doc_stride=doc_stride, max_query_length=4, targets=True, name="s"
     )  # fmt: skip
     row = 0
     for number, example in enumerate(examples):
         asked = WORDPIECE.encode_batch([example.question])[0][:4].tolist()
         ids = WORDPIECE.encode_batch([example.context])[0].tolist()
         place = WORDPIECE.encode_begins([example.context])[0]
-        for begin, length in windows(len(ids), max_seq_length - len(asked) - 3, doc_stride):
-            expected = [
-                WORDPIECE.cls_id,
-                *asked,
-                WORDPIECE.sep_id,
-                *ids[begin : begin + length],
-                WORDPIECE.sep_id,
-            ]
+        for begin, length in windows(
+            len(ids), max_seq_length - len(asked) - layout.pair_specials, doc_stride
+        ):
+            expected, segments = plain_row(layout, asked, ids[begin : begin + length])
             assert rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist() == expected
             assert rows.example_indices[row] == number
-            assert rows.second_begins[row] == len(asked) + 2
+            assert rows.second_begins[row] == len(expected) - sum(segments)
+            place_in_row = len(layout.before) + len(asked) + len(layout.between)
+            assert (rows.window_begins[row], rows.window_lengths[row]) == (place_in_row, length)
             start, end = (int(rows.targets[f"{name}_positions"][row]) for name in ("start", "end"))
             if start or end:
                 ((text, at),) = example.answers
@@ -217,8 +218,8 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
                     max(i for i, p in enumerate(place) if p <= c) for c in (ink, last)
                 )
                 assert (
-                    start - rows.second_begins[row] + begin,
-                    end - rows.second_begins[row] + begin,
+                    start - place_in_row + begin,
+                    end - place_in_row + begin,
                 ) == (
                     first_piece,
                     last_piece,

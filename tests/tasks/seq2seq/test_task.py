@@ -20,7 +20,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
-from tests.data.tokenizers.family_folders import eurobert, one_end_token
+from tests.data.tokenizers.family_folders import eurobert, gpt_bert, one_end_token
 from tests.factory import SMALL_MODEL
 from tests.tasks.seq2seq.cases import (
     CLS,
@@ -49,6 +49,19 @@ def test_a_tokenizer_that_pads_with_the_end_of_a_text_is_refused(tmp_path):
     for make in (eurobert, one_end_token):
         with pytest.raises(UserError, match="task t: found a tokenizer in which one token pads"):
             make_task("t", read_tokenizer_folder(make(tmp_path / make.__name__)))
+
+
+def test_targets_have_an_end_also_where_the_rows_of_sources_have_none(tmp_path):
+    tokenizer = read_tokenizer_folder(gpt_bert(tmp_path / "x"))
+    task = make_task("t", tokenizer, max_target_length=5)
+    example = PairExample("1", "the dog", "fox")
+    for length in (64, 3):
+        rows = task.encode([example], tokenizer, length, targets=True)
+        source, target = (tokenizer.encode_batch([text])[0].tolist() for text in ("the dog", "fox"))
+        assert rows.ids.tolist() == [tokenizer.cls_id, *source][:length]
+        expected = [tokenizer.cls_id, *target[:3], tokenizer.sep_id]
+        expected += [tokenizer.pad_id] * (5 - len(expected))
+        assert rows.targets["target_ids"].tolist() == [expected]
 
 
 @pytest.mark.slow

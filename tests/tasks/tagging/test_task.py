@@ -23,6 +23,7 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.labels import check_rules, labels_of
 from bertjax.tasks.tagging.task import LABELS, WORD_BEGINS, Tagging, confusion
+from tests.data.test_row_layout import LAYOUTS, with_layout
 from tests.data.tokenizers.family_folders import FAMILIES, deberta, eurobert
 from tests.factory import SMALL_MODEL, random_batch
 from tests.tasks.tagging.test_conll import error_of
@@ -96,7 +97,9 @@ def test_words_have_the_pieces_that_they_have_in_their_sentence(make, tmp_path):
     tokenizer = read_tokenizer_folder(make(tmp_path / "x"))
     text = "der schnelle Fuchs isn't quick"
     rows = NER.encode([sentence(text)], tokenizer, 64, targets=False)
-    inner = rows.ids[1:-1].tolist()
+    layout = tokenizer.layout
+    inner = rows.ids[len(layout.before) : len(rows.ids) - len(layout.after)].tolist()
+    assert rows.ids.tolist() == [*layout.before, *inner, *layout.after]
     # Of a sentence in the midst of a text, unless each text begins as if a space were before it.
     expected = [tokenizer.encode_batch([f"{space}{text}"])[0].tolist() for space in ("", " ")]
     assert inner in expected
@@ -138,17 +141,20 @@ some_sentences = st.lists(
 )
 
 
-@given(some_sentences, st.integers(3, 24))
-def test_no_word_is_lost_whatever_the_length(sentences, length):
+@given(some_sentences, st.integers(3, 24), st.sampled_from(["bert", "begin"]))
+def test_no_word_is_lost_whatever_the_length(sentences, length, name):
+    layout = LAYOUTS[name]
+    tokenizer = with_layout(TOKENIZER, layout)
     examples = [
         TaggedExample("", tuple(w for w, _ in some), tuple(t for _, t in some))
         for some in sentences
     ]
-    rows = NER.encode(examples, TOKENIZER, length, targets=True)
+    rows = NER.encode(examples, tokenizer, length, targets=True)
     lengths = np.diff(rows.offsets)
     assert lengths.max() <= length
     assert (rows.ids[rows.offsets[:-1]] == CLS).all()
-    assert (rows.ids[rows.offsets[1:] - 1] == SEP).all()
+    has_end = rows.ids[rows.offsets[1:] - 1] == SEP
+    assert has_end.all() if layout.after else not (rows.ids == SEP).any()
     assert sorted(set(rows.example_indices.tolist())) == list(range(len(examples)))
     # Outputs that are right where words begin, and anything elsewhere.
     labels = rows.token_targets[LABELS]
@@ -161,11 +167,11 @@ def test_no_word_is_lost_whatever_the_length(sentences, length):
         for word in example.words
     ]
     assert rows.ids[~np.isin(rows.ids, [CLS, SEP])].tolist() == [
-        i for some in pieces for i in some[: length - 2]
+        i for some in pieces for i in some[: length - layout.single_specials]
     ]
     # No row could have taken the first word of the next.
     for row in np.flatnonzero(rows.example_indices[:-1] == rows.example_indices[1:]):
-        begin, end = rows.offsets[row + 1] + 1, rows.offsets[row + 2] - 1
+        begin, end = rows.offsets[row + 1] + 1, rows.offsets[row + 2] - len(layout.after)
         size = np.append(
             np.flatnonzero(rows.token_targets[WORD_BEGINS][begin + 1 : end]) + 1, end - begin
         )[0]

@@ -14,6 +14,7 @@ from bertjax.data.preparation.inputs.instances import max_sentence_length
 from bertjax.data.preparation.shard_assignment import Plan
 from bertjax.data.preparation.tokenize_corpus import parts_of, read_ranges
 from bertjax.data.records.manifest import WORK
+from bertjax.data.row_layout import RowLayout
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class TokenizedCorpus:
     folder: str
     work_units: tuple[str, ...]
     """The names of the work units."""
+    layout: RowLayout
+    """The tokenizer's."""
     plan: Plan
     near_duplicates_dropped: bool
     """True if near-duplicate documents are left out."""
@@ -86,7 +89,8 @@ def open_pool(corpus: TokenizedCorpus, number: int, data: DataConfig) -> Documen
     pool = _read_pool(corpus, numbers, 2 if needs_others else 0)
     # Documents that are joined get separators, so their sentences are divided after that.
     if not data.cross_documents:
-        divided = docs.split_long_sentences(pool.documents, max_sentence_length(data))
+        max_length = max_sentence_length(data, corpus.layout)
+        divided = docs.split_long_sentences(pool.documents, max_length)
         pool = replace(pool, documents=divided)
     _kept.append((key, pool))
     return pool

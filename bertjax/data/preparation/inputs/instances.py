@@ -18,8 +18,9 @@ from bertjax.data.records.pair_counts import (
     SWAPPED,
     UNMADE_PAIRS,
 )
+from bertjax.data.row_layout import RowLayout
+from bertjax.errors import check
 
-SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 MIN_TARGET_LENGTH = 2
 """Tokens of the shortest target length, as in the original BERT script."""
 # Another number would cut inputs elsewhere: `_truncated` draws what comes after the last block.
@@ -37,16 +38,15 @@ class Sequences(NamedTuple):
     a_length: np.ndarray
     b_begin: np.ndarray
     b_length: np.ndarray
-    """0 where there is no B; then there is no [SEP] after it either."""
+    """0 where there is no B; then there are no special tokens of a pair either."""
     label: np.ndarray
     """1 for a negative, else 0: with `next_sentence`, B is from another document; with
     `sentence_order`, B stands before A in the text.
     """
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Ids of each input, special tokens included; int64 `[n]`."""
-        return self.a_length + self.b_length + np.where(self.b_length > 0, SPECIALS, SPECIALS - 1)
+    def lengths(self, layout: RowLayout) -> np.ndarray:
+        """Return the number of ids of each input, special tokens included; int64 `[n]`."""
+        return self.a_length + self.b_length + layout.specials(self.b_length > 0)
 
 
 InputFields = tuple[int, int, int, int, int]
@@ -55,17 +55,19 @@ InputFields = tuple[int, int, int, int, int]
 A plain tuple: with a NamedTuple `make_sequences` takes 15 to 40 % longer. `_next_sentence` says
 what it has in the fields of a random B.
 """
-InputMaker = Callable[[list[int], list[int], DataConfig, Iterator[float]], Iterator[InputFields]]
-"""`make(begins, bounds, config, uniform)` yields the inputs of some documents.
+InputMaker = Callable[[list[int], list[int], int, float, Iterator[float]], Iterator[InputFields]]
+"""`make(begins, bounds, max_length, short, uniform)` yields the inputs of some documents.
 
 `begins` are the positions of their sentences in the tokens, and the end. Document `d` has the
-sentences `bounds[d]` to `bounds[d + 1] - 1` of these.
+sentences `bounds[d]` to `bounds[d + 1] - 1` of these. `max_length` is the number of tokens for
+which a row has room, and `short` is `short_seq_probability`.
 """
 
 
 def make_sequences(
     documents: Documents,
     config: DataConfig,
+    layout: RowLayout,
     rng: np.random.Generator,
     own: range | None = None,
     counts: Counter[str] | None = None,
@@ -96,7 +98,10 @@ def make_sequences(
     make_inputs = _MAKERS[config.sentence_objective]
     # An endless iterator of random numbers in [0, 1).
     uniform = chain.from_iterable(_random_blocks(rng))
-    inputs = make_inputs(*_offsets(documents, own), config, uniform)
+    max_length = max_sentence_length(config, layout)
+    inputs = make_inputs(
+        *_offsets(documents, own), max_length, config.short_seq_probability, uniform
+    )
     # One flat array is filled input by input, and its columns are the fields.
     flat = np.fromiter(chain.from_iterable(inputs), np.int64)
     columns = flat.reshape(-1, len(Sequences._fields)).T
@@ -105,7 +110,7 @@ def make_sequences(
         sequences = _with_random_next(sequences, documents, own, rng, counts)
     elif config.sentence_objective == "sentence_order":
         sequences = _made(sequences, counts)
-    return _truncated(sequences, config.max_seq_length - SPECIALS, rng)
+    return _truncated(sequences, max_length, rng)
 
 
 def _random_blocks(rng: np.random.Generator) -> Iterator[list[float]]:
@@ -114,10 +119,21 @@ def _random_blocks(rng: np.random.Generator) -> Iterator[list[float]]:
         yield rng.random(RANDOM_BLOCK).tolist()
 
 
-def max_sentence_length(config: DataConfig) -> int:
+def max_sentence_length(config: DataConfig, layout: RowLayout) -> int:
     """Return the number of tokens of the longest sentence that fits into a row."""
-    specials = SPECIALS if config.sentence_objective != "none" else SPECIALS - 1
-    return config.max_seq_length - specials
+    if config.sentence_objective == "none":
+        return config.max_seq_length - layout.single_specials
+    return config.max_seq_length - layout.pair_specials
+
+
+def check_can_make_pairs(config: DataConfig, layout: RowLayout) -> None:
+    """Raise `UserError` where a sentence objective needs a separator that the tokenizer lacks."""
+    check(
+        config.sentence_objective == "none" or layout.between,
+        where="data.sentence_objective",
+        found=f"{config.sentence_objective}, and a tokenizer that puts no token between two texts",
+        expected="none",
+    )
 
 
 def _offsets(documents: Documents, own: range) -> tuple[list[int], list[int]]:
@@ -133,19 +149,18 @@ _FOLLOWS, _RANDOM, _ENDS_DOCUMENT = 0, 1, 2
 
 
 def _next_sentence(
-    begins: list[int], bounds: list[int], config: DataConfig, uniform: Iterator[float]
+    begins: list[int], bounds: list[int], max_length: int, short: float, uniform: Iterator[float]
 ) -> Iterator[InputFields]:
     """Yield the inputs; where B is random, its fields are A's document and B's target length.
 
     Such a B is drawn for all inputs at once (`_with_random_next`), which is faster.
     """
-    max_length = config.max_seq_length - SPECIALS
     for document, (begin, end) in enumerate(pairwise(bounds)):
         first = begin
         while first < end:
             # The original draws the target once a document (`create_instances_from_document` in
             # create_pretraining_data.py); here each input has its own.
-            target = _target_length(config, max_length, uniform)
+            target = _target_length(max_length, short, uniform)
             start = begins[first]
             # Sentences `first` to `after` - 1 have `target` tokens or more, if the document has so
             # many: else `after` is its `end`. They are two at least where the document has two. The
@@ -206,13 +221,12 @@ def _with_random_next(
 
 
 def _sentence_order(
-    begins: list[int], bounds: list[int], config: DataConfig, uniform: Iterator[float]
+    begins: list[int], bounds: list[int], max_length: int, short: float, uniform: Iterator[float]
 ) -> Iterator[InputFields]:
     """Yield the inputs; one whose A has no tokens cannot be made (see `_made`)."""
-    max_length = config.max_seq_length - SPECIALS
     for first, end in pairwise(bounds):
         while first < end:
-            target = _target_length(config, max_length, uniform)
+            target = _target_length(max_length, short, uniform)
             after = bisect_left(begins, begins[first] + target, first + 1, end)
             start, stop = begins[first], begins[after]
             if after - first > 1:
@@ -238,9 +252,8 @@ def _made(sequences: Sequences, counts: Counter[str]) -> Sequences:
 
 
 def _full_sentences(
-    begins: list[int], bounds: list[int], config: DataConfig, uniform: Iterator[float]
+    begins: list[int], bounds: list[int], max_length: int, short: float, uniform: Iterator[float]
 ) -> Iterator[InputFields]:
-    max_length = config.max_seq_length - (SPECIALS - 1)
     for first, end in pairwise(bounds):
         while first < end:
             # The search gives the first sentence bound at which the input is longer than
@@ -258,13 +271,13 @@ _MAKERS: dict[str, InputMaker] = {
 }
 
 
-def _target_length(config: DataConfig, max_length: int, uniform: Iterator[float]) -> int:
+def _target_length(max_length: int, short: float, uniform: Iterator[float]) -> int:
     """Draw the target length of an input: mostly the longest, sometimes a shorter one.
 
     The short ones lessen the mismatch between pretraining and fine-tuning on short texts (the
     original script's `short_seq_prob`).
     """
-    if next(uniform) >= config.short_seq_probability:
+    if next(uniform) >= short:
         return max_length
     return MIN_TARGET_LENGTH + int(next(uniform) * (max_length - MIN_TARGET_LENGTH + 1))
 
@@ -277,7 +290,7 @@ def _truncated(sequences: Sequences, max_length: int, rng: np.random.Generator) 
     front is drawn from a binomial distribution.
     """
     a, b = sequences.a_length, sequences.b_length
-    # An input without B was made to fit. It may have one token more, for it has one [SEP] less.
+    # An input without B was made to fit.
     fits = (a + b <= max_length) | (b == 0)
     # The longer of A and B is cut alone until both fit, or until both have the same length; from
     # then on they are cut in turn. So A keeps all or what B leaves of `max_length`, at least half.

@@ -128,7 +128,7 @@ def survey_split(corpus: TokenizedCorpus, split: range, data: DataConfig) -> Spl
         tokens = 0
         for gathered in read_ranges(parts, numbers):
             documents, _ = without_duplicates(gathered, dropped)
-            _add(survey, documents, data)
+            _add(survey, documents, max_sentence_length(data, corpus.layout))
             tokens += len(gathered.tokens)
         if survey.documents >= ENOUGH_DOCUMENTS and survey.is_enough():
             break
@@ -140,10 +140,10 @@ def survey_split(corpus: TokenizedCorpus, split: range, data: DataConfig) -> Spl
     return survey
 
 
-def _add(survey: SplitSurvey, documents: Documents, data: DataConfig) -> None:
+def _add(survey: SplitSurvey, documents: Documents, place: int) -> None:
+    """Count documents; a row has place for so many of their tokens."""
     sentences = np.diff(documents.documents)
     tokens = np.diff(documents.sentences[documents.documents])
-    place = max_sentence_length(data)
     has_next = (sentences > 1) | (tokens > place)
     survey.documents += len(documents)
     survey.with_next += int(has_next.sum())

@@ -7,6 +7,7 @@ from bertjax.data.preparation.inputs.instances import Sequences
 from bertjax.data.preparation.inputs.packing import Placement
 from bertjax.data.ragged import ranges
 from bertjax.data.records.record_format import Schema
+from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.types import Batch
 
@@ -20,28 +21,23 @@ def lay_out_rows(
 ) -> Batch:
     """Make the features of `schema`, without the masks, for the rows 0, 1, … of `placement`.
 
-    Each input is written at its offset as `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` if there is
-    no B; the rest of a row is padding. `sequences` are spans of `tokens`, int32 `[T]`. Features are
-    int32 `[rows, length]`; weights are float32. The result always has `word_starts` (bool), because
-    masking needs it even if the record does not keep it.
+    Each input is written at its offset by the tokenizer's layout, as `[CLS] A [SEP] B [SEP]`, or
+    `[CLS] A [SEP]` if there is no B; the rest of a row is padding. `sequences` are spans of
+    `tokens`, int32 `[T]`. Features are int32 `[rows, length]`; weights are float32. The result
+    always has `word_starts` (bool), because masking needs it even if the record does not keep it.
     """
     row_count, length = _row_count(placement), schema.max_seq_length
     # All rows are one flat array, so that the spans of all inputs are copied at once.
-    size = row_count * length
+    size, layout = row_count * length, tokenizer.layout
     begin = placement.row * length + placement.offset
-    a_end = begin + 1 + sequences.a_length
-    end = begin + sequences.lengths
+    lengths = sequences.lengths(layout)
+    end = begin + lengths
 
     ids = np.full(size, tokenizer.pad_id, np.int32)
-    ids[begin] = tokenizer.cls_id
-    ids[a_end] = tokenizer.sep_id
-    ids[end - 1] = tokenizer.sep_id  # the same position where there is no B
-    a_source = sequences.a_begin
-    ids[ranges(begin + 1, a_end)] = tokens[ranges(a_source, a_source + sequences.a_length)]
-    pair = sequences.b_length > 0
-    b_begin, b_end = a_end[pair] + 1, end[pair] - 1
-    b_source = sequences.b_begin[pair]
-    ids[ranges(b_begin, b_end)] = tokens[ranges(b_source, b_source + sequences.b_length[pair])]
+    is_pair = sequences.b_length > 0
+    a = Texts(tokens, sequences.a_begin, sequences.a_length)
+    b = Texts(tokens, sequences.b_begin, sequences.b_length)
+    layout.write(ids, begin, a, b, is_pair)
     continues = ids >= CONTINUES
     # Before the ids are an index of `starts_word` below.
     ids &= CONTINUES - 1
@@ -49,8 +45,9 @@ def lay_out_rows(
     used = ranges(begin, end)
     input_mask, segment_ids = np.zeros((2, size), np.int32)
     input_mask[used] = 1
-    # As in the original: each [SEP] belongs to the segment before it, and padding to 0.
-    segment_ids[ranges(b_begin, end[pair])] = 1
+    # Padding has segment 0, as in the original.
+    second = begin + layout.segment_begins(sequences.a_length, lengths, is_pair)
+    segment_ids[ranges(second, end)] = 1
     flat = {
         "input_ids": ids,
         "input_mask": input_mask,

@@ -16,7 +16,7 @@ from bertjax.data.tokenizers.declared.content import Content, read_content
 from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import (
     check_added_ends,
-    form_of,
+    inputs_of,
     uses_segments,
     warn_of_other_inputs,
 )
@@ -59,8 +59,8 @@ def load_declared(folder: epath.Path, settings: Json, word_rule: int) -> Declare
     engine = read_json(file)
     listed = engine_tokens(folder, engine)
     content = read_content(str(file), engine, settings, listed, read_vocabulary(file))
-    _open_checked(content)
-    return DeclaredTokenizer(content, settings, word_rule)
+    inputs = inputs_of(content, _open_checked(content), uses_segments(settings))
+    return DeclaredTokenizer(content, settings, inputs, word_rule)
 
 
 def engine_in(path: epath.Path) -> Json | None:
@@ -127,8 +127,9 @@ def _open_checked(content: Content) -> Engine:
 def _tokenizer_of(content: Content, settings: Json, settings_file: epath.Path) -> Tokenizer:
     """The tokenizer of a content; `settings` are those of `settings_file`, beside it."""
     engine = _open_checked(content)
-    form = form_of(content, engine, uses_segments(settings))
-    check_added_ends(content, engine, settings_file, settings)
+    inputs = inputs_of(content, engine, uses_segments(settings))
+    form = inputs.form
+    check_added_ends(content, engine, form, settings_file, settings)
     check_names(content)
     warn_of_other_inputs(content, engine, form)
     # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
@@ -141,4 +142,4 @@ def _tokenizer_of(content: Content, settings: Json, settings_file: epath.Path) -
         merges = engine_merges(content.file, content.engine["model"].get("merges", []))
         prefix = content.engine["pre_tokenizer"].get("add_prefix_space") is True
         return ByteBPE(content.file, content.ids, merges, prefix)
-    return DeclaredTokenizer(content, settings)
+    return DeclaredTokenizer(content, settings, inputs)

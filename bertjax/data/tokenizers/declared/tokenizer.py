@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -11,13 +12,10 @@ from tokenizers import AddedToken, decoders
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerKind
+from bertjax.data.row_layout import bert_layout
 from bertjax.data.tokenizers.declared.content import DECISIVE, Content
-from bertjax.data.tokenizers.declared.engines import open_engine, plain_engine
-from bertjax.data.tokenizers.declared.inputs import (
-    export_post_processor,
-    form_of,
-    uses_segments,
-)
+from bertjax.data.tokenizers.declared.engines import plain_engine
+from bertjax.data.tokenizers.declared.inputs import Inputs, export_post_processor
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.removal import may_remove
 from bertjax.data.tokenizers.declared.words import Mark, mark_of, shows_words, word_starts
@@ -55,9 +53,16 @@ class DeclaredTokenizer:
     spells one does not become one.
     """
 
-    def __init__(self, content: Content, settings: Mapping[str, Any], word_rule: int = WORD_RULE):
+    def __init__(
+        self,
+        content: Content,
+        settings: Mapping[str, Any],
+        inputs: Inputs,
+        word_rule: int = WORD_RULE,
+    ):
         """Take a file's content; `settings` are those beside it."""
-        self._content = content
+        self._content, self._inputs = content, inputs
+        self.layout = inputs.layout
         self.word_rule = word_rule
         self._mark = mark_of(content)
         self.kind: TokenizerKind = _kind(content, self._mark.is_bytes)
@@ -85,6 +90,8 @@ class DeclaredTokenizer:
         # Older fingerprints have the names of all roles in their order.
         roles = content.special if len(content.special) == len(ROLES) else dict(content.roles)
         decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": roles}
+        if self.layout != bert_layout(self.cls_id, self.sep_id):
+            decisive["layout"] = asdict(self.layout)
         text = json.dumps(decisive, sort_keys=True)
         self.fingerprint = fingerprint(ENGINE_FILE, self.lowercase, text.encode())
 
@@ -161,15 +168,14 @@ class DeclaredTokenizer:
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
         content = self._content
-        engine = open_engine(content.file, content.engine)
-        form = form_of(content, engine, uses_segments(self._kept_settings))
-        values = {**content.engine, "post_processor": export_post_processor(content, form)}
+        post_processor = export_post_processor(content, self._inputs.form)
+        values = {**content.engine, "post_processor": post_processor}
         pre_tokenizer = values["pre_tokenizer"] or {}
         settings: dict[str, Any] = {
             RULES: ENGINE_FILE,
             "tokenizer_class": "PreTrainedTokenizerFast",
         }
-        if form not in ("roberta", "flat"):
+        if self._inputs.gives_segments:
             # By default version 5 of `transformers` leaves the segments out.
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         settings |= self._kept_settings

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from bertjax.config import DataConfig
 from bertjax.data.preparation.documents import Documents, joined, split_long_sentences
 from bertjax.data.preparation.inputs.instances import make_sequences, max_sentence_length
+from bertjax.data.row_layout import RowLayout, bert_layout
+
+LAYOUT = bert_layout(2, 3)
 
 
 def documents_of(lengths):
@@ -44,7 +47,7 @@ def config(**changes):
 
 def divided(documents, options):
     """Divide sentences that are longer than a row, as `make_sequences` needs them."""
-    return split_long_sentences(documents, max_sentence_length(options))
+    return split_long_sentences(documents, max_sentence_length(options, LAYOUT))
 
 
 sentence_lengths = st.integers(1, 90) | st.sampled_from([1, 61, 62, 5000])
@@ -62,7 +65,7 @@ several_documents = st.lists(
 def test_every_instance_is_two_spans_that_fit_each_within_one_document(lengths, seed, short):
     options = config(short_seq_probability=short)
     documents = divided(documents_of(lengths), options)
-    spans = make_sequences(documents, options, np.random.default_rng(seed))
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(seed))
     assert (
         (spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)
     ).all()
@@ -98,7 +101,7 @@ def test_each_sentence_of_the_own_documents_is_used_and_each_label_is_right(leng
     own = range(first, data.draw(st.integers(first + 1, len(lengths))))
     options = config(max_seq_length=512, short_seq_probability=data.draw(st.sampled_from([0, 1])))
     counts = Counter()
-    spans = make_sequences(documents, options, np.random.default_rng(seed), own, counts)
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(seed), own, counts)
     a_end = spans.a_begin + spans.a_length
     a_document, b_document = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
     random_next = spans.label == 1
@@ -135,7 +138,7 @@ def test_half_of_the_pairs_with_a_next_sentence_are_random(sentence, short):
     lengths = [[sentence] * max(4, 60_000 // sentence)] * 40
     documents = divided(documents_of(lengths), options)
     counts = Counter()
-    spans = make_sequences(documents, options, np.random.default_rng(0), counts=counts)
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(0), counts=counts)
     pairs = counts["pairs_with_next"]
     assert pairs > 3000
     assert counts["random_next"] / pairs == pytest.approx(0.5, abs=3 * np.sqrt(0.25 / pairs))
@@ -144,7 +147,7 @@ def test_half_of_the_pairs_with_a_next_sentence_are_random(sentence, short):
 
 
 def test_a_chunk_of_one_sentence_always_gets_a_random_next():
-    spans = make_sequences(documents_of([[50]] * 200), config(), np.random.default_rng(0))
+    spans = make_sequences(documents_of([[50]] * 200), config(), LAYOUT, np.random.default_rng(0))
     assert len(spans.label > 0) == 200
     assert (spans.label > 0).all()
 
@@ -153,7 +156,7 @@ def test_every_other_document_is_as_likely_to_give_a_random_next():
     documents = documents_of([[8] * 500] * 20)  # of one length, so that each is asked equally often
     pair_counts = np.zeros((20, 20))
     for seed in range(5):
-        spans = make_sequences(documents, config(), np.random.default_rng(seed))
+        spans = make_sequences(documents, config(), LAYOUT, np.random.default_rng(seed))
         pairs = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
         np.add.at(pair_counts, tuple(p[(spans.label > 0)] for p in pairs), 1)
     assert not pair_counts.diagonal().any()
@@ -168,7 +171,10 @@ def test_every_other_document_is_as_likely_to_give_a_random_next():
 def test_true_next_follows_at_once_before_truncation():
     documents = documents_of([[5] * 12] * 50)
     spans = make_sequences(
-        documents, config(max_seq_length=512, short_seq_probability=0), np.random.default_rng(1)
+        documents,
+        config(max_seq_length=512, short_seq_probability=0),
+        LAYOUT,
+        np.random.default_rng(1),
     )
     true = ~(spans.label > 0)
     assert true.sum() > 10
@@ -177,7 +183,9 @@ def test_true_next_follows_at_once_before_truncation():
 
 def test_a_tenth_of_the_instances_aims_at_a_shorter_length():
     documents = documents_of([[1] * 4000] * 40)
-    spans = make_sequences(documents, config(short_seq_probability=0.1), np.random.default_rng(2))
+    spans = make_sequences(
+        documents, config(short_seq_probability=0.1), LAYOUT, np.random.default_rng(2)
+    )
     total = spans.a_length + spans.b_length
     short = (total < 61).mean()
     # 10 %, less the 1 in 60 of them that draw the full length, plus the ends of documents.
@@ -189,7 +197,9 @@ def test_a_tenth_of_the_instances_aims_at_a_shorter_length():
 
 def test_truncation_cuts_the_longer_side_on_both_ends():
     documents = documents_of([[60], [60]] * 300)
-    spans = make_sequences(documents, config(short_seq_probability=0), np.random.default_rng(3))
+    spans = make_sequences(
+        documents, config(short_seq_probability=0), LAYOUT, np.random.default_rng(3)
+    )
     assert set(spans.a_length) == {31}
     assert set(spans.b_length) == {30}
     front = (
@@ -205,7 +215,7 @@ def test_a_random_next_may_come_from_every_other_document_of_the_pool():
     own = range(3, 6)
     counted = np.zeros((12, 12), int)
     for seed in range(10):
-        spans = make_sequences(documents, config(), np.random.default_rng(seed), own)
+        spans = make_sequences(documents, config(), LAYOUT, np.random.default_rng(seed), own)
         random_next = spans.label == 1
         a, b = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
         np.add.at(counted, (a[random_next], b[random_next]), 1)
@@ -221,7 +231,7 @@ def test_a_random_next_may_come_from_every_other_document_of_the_pool():
 
 def test_a_single_sentence_gets_a_random_next_wherever_there_are_two_documents():
     documents = documents_of([[9], [4, 4, 4]])
-    spans = make_sequences(documents, config(), np.random.default_rng(0), range(1))
+    spans = make_sequences(documents, config(), LAYOUT, np.random.default_rng(0), range(1))
     assert spans.label.tolist() == [1]
     assert spans.a_begin.tolist() == [0]
     assert owner(documents, spans.b_begin).tolist() == [1]
@@ -230,8 +240,11 @@ def test_a_single_sentence_gets_a_random_next_wherever_there_are_two_documents()
 def test_a_lone_document_is_an_error_and_no_document_gives_nothing():
     for lengths in ([[9] * 30], [[9]]):
         with pytest.raises(ValueError, match="found one document, expected two or more"):
-            make_sequences(documents_of(lengths), config(), np.random.default_rng(0))
-    assert len(make_sequences(documents_of([]), config(), np.random.default_rng(0)).a_begin) == 0
+            make_sequences(documents_of(lengths), config(), LAYOUT, np.random.default_rng(0))
+    assert (
+        len(make_sequences(documents_of([]), config(), LAYOUT, np.random.default_rng(0)).a_begin)
+        == 0
+    )
 
 
 def every_token_once(documents, spans):
@@ -245,11 +258,11 @@ def every_token_once(documents, spans):
 
 def test_a_sentence_longer_than_a_row_counts_as_several_of_like_length():
     documents, options = documents_of([[1000], [5]]), config(short_seq_probability=0)
-    spans = make_sequences(divided(documents, options), options, np.random.default_rng(0))
+    spans = make_sequences(divided(documents, options), options, LAYOUT, np.random.default_rng(0))
     seen = every_token_once(documents, spans)[:1000]
     assert (seen > 0).mean() > 0.45  # half of the pairs are cut to make room for a random next
     options = config(sentence_objective="none")
-    full = make_sequences(divided(documents, options), options, np.random.default_rng(0))
+    full = make_sequences(divided(documents, options), options, LAYOUT, np.random.default_rng(0))
     assert full.a_length.tolist().count(5) == 1
     assert set(full.a_length) == {5, 58, 59}
 
@@ -259,7 +272,7 @@ def test_sentence_order_has_neighbors_of_one_document_in_either_order(lengths, s
     options = config(sentence_objective="sentence_order", short_seq_probability=short)
     documents = divided(documents_of(lengths), options)
     counts = Counter()
-    spans = make_sequences(documents, options, np.random.default_rng(seed), counts=counts)
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(seed), counts=counts)
     assert (
         (spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)
     ).all()
@@ -274,7 +287,7 @@ def test_a_sentence_of_one_token_alone_makes_no_pair_in_order_and_is_counted():
     counts = Counter()
     options = config(sentence_objective="sentence_order")
     documents = documents_of([[1], [1], [2], [1, 1]])
-    spans = make_sequences(documents, options, np.random.default_rng(0), counts=counts)
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(0), counts=counts)
     assert (spans.a_length == 1).all()
     assert counts["unmade_pairs"] == 2
     assert counts["pairs"] == len(spans.label) == 2
@@ -285,7 +298,7 @@ def test_half_of_the_pairs_are_swapped_and_no_token_is_lost():
     options = config(
         sentence_objective="sentence_order", short_seq_probability=0, max_seq_length=63
     )
-    spans = make_sequences(documents, options, np.random.default_rng(0))
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(0))
     assert spans.label.mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / len(spans.label)))
     assert (every_token_once(documents, spans) == 1).all()
 
@@ -294,11 +307,11 @@ def test_half_of_the_pairs_are_swapped_and_no_token_is_lost():
 def test_full_sentences_hold_every_token_once_and_as_many_sentences_as_fit(lengths, seed):
     options = config(sentence_objective="none")
     documents = divided(documents_of(lengths), options)
-    spans = make_sequences(documents, options, np.random.default_rng(seed))
+    spans = make_sequences(documents, options, LAYOUT, np.random.default_rng(seed))
     assert (every_token_once(documents, spans) == 1).all()
     assert not spans.b_length.any()
     assert not spans.label.any()
-    assert spans.lengths.max() <= 64
+    assert spans.lengths(LAYOUT).max() <= 64
     first = owner(documents, spans.a_begin)
     assert np.array_equal(first, owner(documents, spans.a_begin + spans.a_length - 1))
 
@@ -307,6 +320,7 @@ def test_full_sentences_end_where_the_next_sentence_would_not_fit():
     spans = make_sequences(
         documents_of([[30, 30, 30, 2, 40]]),
         config(sentence_objective="none"),
+        LAYOUT,
         np.random.default_rng(0),
     )
     assert spans.a_length.tolist() == [60, 32, 40]
@@ -315,7 +329,7 @@ def test_full_sentences_end_where_the_next_sentence_would_not_fit():
 @given(document_lists)
 def test_joined_documents_are_one_with_separators_between(lengths):
     documents = documents_of(lengths)
-    whole = joined(documents, 3)
+    whole = joined(documents, (3,))
     assert len(whole) == 1
     assert whole.sentences[-1] == len(whole.tokens) == len(documents.tokens) + len(lengths) - 1
     assert np.array_equal(whole.tokens[whole.tokens != 3], documents.tokens)
@@ -328,7 +342,18 @@ def test_joined_documents_are_one_with_separators_between(lengths):
 def test_rows_across_documents_are_full():
     documents = documents_of([[6, 7], [5]] * 200)
     options = config(sentence_objective="none", cross_documents=True)
-    apart = make_sequences(documents, options, np.random.default_rng(0))
-    across = make_sequences(joined(documents, 3), options, np.random.default_rng(0))
-    assert apart.lengths.mean() < 15
-    assert across.lengths[:-1].min() > 55
+    apart = make_sequences(documents, options, LAYOUT, np.random.default_rng(0))
+    across = make_sequences(joined(documents, (3,)), options, LAYOUT, np.random.default_rng(0))
+    assert apart.lengths(LAYOUT).mean() < 15
+    assert across.lengths(LAYOUT)[:-1].min() > 55
+
+
+@pytest.mark.parametrize(
+    "layout", [LAYOUT, RowLayout((2,), (2,), (), 0), RowLayout((2,), (), (), 0)]
+)
+def test_the_longest_rows_are_full_whatever_special_tokens_a_layout_has(layout):
+    for objective in ("none", "next_sentence", "sentence_order"):
+        options = config(sentence_objective=objective, short_seq_probability=0.0)
+        documents = documents_of([[1] * 300, [1] * 200])
+        spans = make_sequences(documents, options, layout, np.random.default_rng(0))
+        assert spans.lengths(layout).max() == 64, objective

@@ -161,7 +161,7 @@ def both(request, tokenizer):
     sequences = Sequences(
         rng.integers(0, 380, 24), a, rng.integers(0, 380, 24), b, rng.integers(0, 2, 24)
     )
-    lengths = sequences.lengths
+    lengths = sequences.lengths(tokenizer.layout)
     cases = []
     for placement, sentences, packed in (
         (alone(24), 1, False),

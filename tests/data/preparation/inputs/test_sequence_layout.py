@@ -9,12 +9,19 @@ from bertjax.data.preparation.inputs.instances import Sequences
 from bertjax.data.preparation.inputs.packing import alone, pack
 from bertjax.data.preparation.inputs.sequence_layout import lay_out_rows
 from bertjax.data.records.record_format import Schema
+from bertjax.data.row_layout import RowLayout, bert_layout
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
+from tests.data.test_row_layout import plain_row, with_layout
 
 # Special tokens between others, so that none of their ids is one that is there by default.
 ENTRIES = ["a", "[SEP]", "##b", "[PAD]", "c", "[MASK]", "##d", "[CLS]", "e", "[UNK]", "##f", "g"]
 PAD, CLS, SEP = (ENTRIES.index(f"[{name}]") for name in ("PAD", "CLS", "SEP"))
 LENGTH, SENTENCES = 24, 3
+LAYOUTS = {
+    "bert": bert_layout(CLS, SEP),
+    "begin": RowLayout((CLS,), (CLS,), (), None),
+    "begin_alone": RowLayout((CLS,), (), (), 0),
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,7 @@ def inputs(draw):
     return tokens, Sequences(*np.array(spans, np.int64).T)
 
 
-def features_one_by_one(tokens, sequences, placement, schema):
+def features_one_by_one(tokens, sequences, placement, schema, layout):
     """Return the features of each row, made one input and one token after another."""
     rows = []
     for row in range(max(placement.row) + 1):
@@ -62,11 +69,9 @@ def features_one_by_one(tokens, sequences, placement, schema):
             }
         for i in np.flatnonzero(placement.row == row):
             a_begin, a, b_begin, b, label = (int(field[i]) for field in sequences)
-            text = [CLS, *tokens[a_begin : a_begin + a].tolist(), SEP]
-            segments = [0] * len(text)
-            if b:
-                text += [*tokens[b_begin : b_begin + b].tolist(), SEP]
-                segments += [1] * (b + 1)
+            first = tokens[a_begin : a_begin + a].tolist()
+            second = tokens[b_begin : b_begin + b].tolist() if b else None
+            text, segments = plain_row(layout, first, second)
             for position, (token, segment) in enumerate(zip(text, segments, strict=True)):
                 continues, token = token >= CONTINUES, token % CONTINUES
                 entry = ENTRIES[token]
@@ -90,16 +95,23 @@ def features_one_by_one(tokens, sequences, placement, schema):
     return {name: [values[name] for values in rows] for name in rows[0]}
 
 
+@pytest.fixture(scope="module", params=LAYOUTS)
+def laid_out(request, tokenizer):
+    """The tokenizer with another layout of rows."""
+    return with_layout(tokenizer, LAYOUTS[request.param])
+
+
 @pytest.mark.parametrize("sentences", [True, False])
 @pytest.mark.parametrize("packed", [True, False])
 @given(drawn=inputs())
-def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, drawn):
+def test_rows_are_their_inputs_token_by_token(laid_out, packed, sentences, drawn):
+    tokenizer = laid_out
     tokens, sequences = drawn
-    lengths = sequences.lengths
+    lengths = sequences.lengths(tokenizer.layout)
     placement = pack(lengths, LENGTH, SENTENCES) if packed else alone(len(lengths))
     row_schema = schema(packed, sentences)
     batch = lay_out_rows(sequences, placement, tokens, tokenizer, row_schema)
-    expected = features_one_by_one(tokens, sequences, placement, row_schema)
+    expected = features_one_by_one(tokens, sequences, placement, row_schema, tokenizer.layout)
     assert batch.keys() == expected.keys() == row_schema.lengths.keys() | {"word_starts"}
     for name, values in expected.items():
         assert batch[name].tolist() == values, name
@@ -111,7 +123,11 @@ def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
     tokens = np.array([0, 2, 4, 8 + CONTINUES], np.int32)  # a ##b c, and e as a part of a word
     sequences = Sequences(*np.array([[0, 2, 2, 2, 1], [2, 1, 0, 0, 0]]).T)
     batch = lay_out_rows(
-        sequences, pack(sequences.lengths, LENGTH, SENTENCES), tokens, tokenizer, schema(True, True)
+        sequences,
+        pack(sequences.lengths(tokenizer.layout), LENGTH, SENTENCES),
+        tokens,
+        tokenizer,
+        schema(True, True),
     )
     features = {name: values[0, :12].tolist() for name, values in batch.items()}
     assert features == {
@@ -131,7 +147,7 @@ def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
 def test_no_inputs_are_no_rows(tokenizer, packed):
     none = np.zeros(0, np.int64)
     sequences = Sequences(none, none, none, none, none)
-    placement = pack(sequences.lengths, LENGTH, SENTENCES) if packed else alone(0)
+    placement = pack(sequences.lengths(tokenizer.layout), LENGTH, SENTENCES) if packed else alone(0)
     batch = lay_out_rows(
         sequences, placement, np.zeros(0, np.int32), tokenizer, schema(packed, True)
     )

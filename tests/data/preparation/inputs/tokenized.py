@@ -9,6 +9,7 @@ from bertjax.data.preparation import tokenize_corpus
 from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.inputs.document_pool import TokenizedCorpus
 from bertjax.data.preparation.shard_assignment import plan_shards
+from bertjax.data.row_layout import bert_layout
 
 DATA = DataConfig(max_seq_length=64, max_predictions_per_seq=10)
 
@@ -54,7 +55,8 @@ def tokenized(folder, parts, shards=6, fraction=0.0, tokens=None, preparation="o
         path.mkdir(parents=True, exist_ok=True)
         tokenize_corpus._write_part(path / "part-00000", documents, plan)
     plan = plan.pooled(count if tokens is None else tokens)
-    return TokenizedCorpus(str(folder), tuple(names), plan, False, preparation)
+    layout = bert_layout(2, 3)
+    return TokenizedCorpus(str(folder), tuple(names), layout, plan, False, preparation)
 
 
 def digests_of(texts):
