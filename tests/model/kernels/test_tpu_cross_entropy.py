@@ -155,7 +155,7 @@ def test_entries_that_it_has_no_room_for_are_known():
         (2464, 128, 30_522, jnp.bfloat16),
         (2464, 768, 30_522, jnp.bfloat16),
         (4928, 768, 50_368, jnp.bfloat16),
-        (77, 1024, 999, jnp.float32),
+        (77, 512, 999, jnp.float32),
     ],
 )
 @pytest.mark.parametrize("topology", ["v5e:2x2", *OTHERS])
