@@ -4,7 +4,14 @@ from bertjax.interop.checkpoints.families.bert import ENDS
 from bertjax.interop.checkpoints.families.eurobert import ENCODER, LAYER_RULES
 from bertjax.interop.checkpoints.families.family import PLAIN_TASKS, Family, Names, under
 from bertjax.interop.checkpoints.families.rotary import RotaryWindows
-from bertjax.interop.checkpoints.families.rules import Biases, Copy, Only, Translated, copies
+from bertjax.interop.checkpoints.families.rules import (
+    Biases,
+    Copy,
+    HeadWidth,
+    Only,
+    Translated,
+    copies,
+)
 
 _HEAD = {"mlm/first": "head.linear1", "mlm/transform": "head.linear2", "mlm": "cls"}
 _BIASES = {"attention_bias": (False, ("attention",)), "mlp_bias": (False, ("mlp", "mlp_output"))}
@@ -38,6 +45,7 @@ ULTRABERT = Family(
         Copy("prediction_head_size", 768, "mlm_hidden_size"),
         Biases(_BIASES),
         *LAYER_RULES,
+        HeadWidth("head_dim"),
         Translated("classifier_pooling", "cls", "pooling", {"cls": "first", "mean": "mean"}),
         _WINDOWS,
         *(Only(name, (None,)) for name in _REFUSED),
