@@ -110,7 +110,7 @@ def _differing(family: Family, config: ModelConfig) -> dict[str, tuple[Any, Any]
         usual = f"{config.hidden_size / config.num_attention_heads:g}"
         plain = {"attention_head_size": 0, "num_attention_heads": 1, "num_key_value_heads": 0}
         others = _differing(family, dataclasses.replace(config, **plain))
-        found = f"{config.head_width} for {config.num_attention_heads} heads"
+        found = f"{config.head_width} with num_attention_heads {config.num_attention_heads}"
         return {"attention_head_size": (found, f"{usual}, hidden_size by the heads"), **others}
     values = write_config(family, config)
     try:
