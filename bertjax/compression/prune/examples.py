@@ -1,8 +1,8 @@
 """The model of a run with its objective, and batches of the data that it was trained on."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -103,7 +103,7 @@ def training_examples(source: Source, count: int, seed: int) -> Examples:
     config = dataclasses.replace(source.config, seed=seed)
     if source.tasks is not None:
         objective: Objective = source.tasks
-        found: Iterator[Mapping[str, Any]] = _task_batches(source, config, tokenizer, count)
+        found = _task_batches(source, config, tokenizer, count)
         described = f"training examples of {', '.join(source.tasks.by_name)}"
     else:
         objective, found = _record_batches(source, config, tokenizer)

@@ -74,8 +74,8 @@ def mask_gradients(
 def importance(gradients: np.ndarray, method: Method) -> np.ndarray:
     """Return the importance of each head or unit, float64 [N, M], from [E, N, M] gradients."""
     if method == "gradient":
-        return np.mean(np.abs(gradients), axis=0, dtype=np.float64)
-    return np.mean(np.square(gradients), axis=0, dtype=np.float64)
+        return np.asarray(np.mean(np.abs(gradients), axis=0, dtype=np.float64))
+    return np.asarray(np.mean(np.square(gradients), axis=0, dtype=np.float64))
 
 
 def _check_memory(config: ModelConfig, examples: int) -> None:

@@ -68,7 +68,8 @@ def _apply_mask(
     is_linear = isinstance(module, Linear) and context.method_name == "__call__"
     if not is_linear or not module.has_variable("params", _NAME):
         return function(*args, **kwargs)
-    x, mask = args[0], module.get_variable("params", _NAME)
+    x: Array = args[0]
+    mask: Array = module.get_variable("params", _NAME)
     # Several rows of a batch may be one example, such as the choices of multiple choice.
     by_row = jnp.repeat(mask, x.shape[0] // mask.shape[0], axis=0)
     by_column = jnp.repeat(by_row, x.shape[-1] // mask.shape[-1], axis=1)

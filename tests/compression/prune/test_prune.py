@@ -111,9 +111,7 @@ def test_fewer_units_and_layers_export_to_transformers(library, largest):
 def test_fewer_heads_are_refused_by_the_formats_that_cannot_say_them(library):
     prune_model("runs/tiny", "runs/heads", PruneOptions(heads=0.5, method="gradient", **FEW))
     for kind in ("huggingface", "tensorflow"):
-        with pytest.raises(
-            UserError, match="^model.attention_head_size: found 16 with num"
-        ):
+        with pytest.raises(UserError, match="^model.attention_head_size: found 16 with num"):
             bertjax.export_model("runs/heads", f"exported/{kind}_heads", kind)
         assert not epath.Path(f"exported/{kind}_heads").exists()
 

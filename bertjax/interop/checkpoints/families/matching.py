@@ -130,8 +130,10 @@ def _differing(family: Family, config: ModelConfig) -> dict[str, tuple[Any, Any]
     if not _has_head_width(family, config):
         # Compared as if it had one head of the whole width, so that all other fields count too.
         usual = f"{config.hidden_size / config.num_attention_heads:g}"
-        plain = {"attention_head_size": 0, "num_attention_heads": 1, "num_key_value_heads": 0}
-        others = _differing(family, dataclasses.replace(config, **plain))
+        plain = dataclasses.replace(
+            config, attention_head_size=0, num_attention_heads=1, num_key_value_heads=0
+        )
+        others = _differing(family, plain)
         found = f"{config.head_width} with num_attention_heads {config.num_attention_heads}"
         return {"attention_head_size": (found, f"{usual}, hidden_size by the heads"), **others}
     values = write_config(family, config)
