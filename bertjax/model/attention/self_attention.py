@@ -124,7 +124,7 @@ class SelfAttention(nn.Module):
             layout=layout,
             relative=relative,
         )
-        return checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
+        return checkpoint_name(mixed.reshape(*x_BxLxD.shape[:2], -1), ATTENDED)
 
     def _grouped(self, x_BxLxD: Array) -> Array:
         """Return queries, keys and values as the kernel takes them, [B, L, 3 * H * K]."""
