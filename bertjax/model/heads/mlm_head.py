@@ -58,7 +58,8 @@ class MlmHead(nn.Module):
     ) -> CrossEntropy:
         """Return the weighted sums of the logits' cross-entropy."""
         c = self.config
-        has_kernel = kernels.cross_entropy(c, labels_BxP.shape, self.layout)
+        rows, words = labels_BxP.shape
+        has_kernel = kernels.cross_entropy(c, (rows, words), self.layout)
         if not has_kernel and not self._works_alone():
             logits = self(hidden_BxPxD, word_embedding_VxE)
             return weighted_cross_entropy(logits, labels_BxP, weights_BxP, z_loss=c.z_loss)
