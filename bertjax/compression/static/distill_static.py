@@ -1,0 +1,292 @@
+"""A table of word vectors from an encoder, by the method of `model2vec`.
+
+Every piece of the vocabulary is computed alone; principal components make the vectors smaller, and
+weights by frequency make them say less where pieces are frequent. The vector of a text is the mean
+of those of its pieces, so nothing of the encoder is computed any more.
+"""
+
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+import numpy as np
+from etils import epath
+
+from bertjax.compression.static.piece_vectors import meant_pieces, piece_vectors
+from bertjax.compression.static.table_files import LAST, names_in_engine, write_table
+from bertjax.compression.static.weighting import (
+    counted,
+    principal_components,
+    sif_weights,
+    zipf_probabilities,
+)
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check, mismatch
+from bertjax.given_files import place_of
+from bertjax.inference.embed import Pooling
+from bertjax.inference.static_table import StaticTable, read_static_table
+from bertjax.inference.vector_files import STDIN, read_lines
+from bertjax.progress import Progress, silent
+from bertjax.storage import exact_version_of
+from bertjax.storage.output_record import request_digest
+from bertjax.storage.outputs import folder_written_whole
+from bertjax.training import checkpoint as checkpoints
+from bertjax.training.saved_model import TrainedModel, load_model
+
+DIMENSIONS = 256
+POOLINGS = tuple(name for name in get_args(Pooling) if name != "tokens")
+# Of what `import` leaves of a model of sentence-transformers, what changes nothing in a table.
+_HARMLESS = ("normalization", "max_seq_length", "prompts")
+
+log = logging.getLogger("bertjax")
+
+
+@dataclass(frozen=True)
+class StaticOptions:
+    """Choices of `distill_static`."""
+
+    dimensions: int | None = None
+    """Numbers in a vector: that many principal components. 0: the teacher's vectors as they are.
+
+    None: 256, or as many as there are where the teacher has fewer.
+    """
+    pooling: str = ""
+    """Vector of a piece: cls, mean or max over its row. "": as the imported model says; else mean.
+    """
+    corpus: str = ""
+    """File of texts, one a line, in which pieces are counted. "": by Zipf's law, frequencies follow
+    from the order of the vocabulary.
+    """
+    sif_coefficient: float = 1e-4
+    """Weight of a piece of probability p: a / (a + p), with this a. 0: all have weight 1."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.dimensions is None or self.dimensions >= 0,
+            where="dimensions",
+            found=self.dimensions,
+            expected="0 or more",
+        )
+        check(
+            self.pooling in ("", *POOLINGS),
+            where="pooling",
+            found=repr(self.pooling),
+            expected=f"one of {', '.join(POOLINGS)}",
+        )
+        check(
+            0 <= self.sif_coefficient < 1,
+            where="sif_coefficient",
+            found=self.sif_coefficient,
+            expected="a number from 0 to below 1",
+        )
+
+
+class StaticFacts(NamedTuple):
+    """What `distill_static` did."""
+
+    checkpoint: epath.Path
+    """The teacher."""
+    folder: epath.Path
+    pieces: int
+    """Number of entries of the vocabulary: rows of the table."""
+    zeros: int
+    """How many of them mean nothing in a text, and have a vector of zeros."""
+    dimensions: int
+    """Numbers in a vector."""
+    explained: float
+    """Share of the variance that the principal components keep."""
+    pooling: str
+    seconds: float
+
+
+class _Table(NamedTuple):
+    """A table that was computed."""
+
+    vectors: np.ndarray
+    """float32 [V, D]."""
+    components: int
+    """Number of principal components; 0: the vectors are none."""
+    explained: float
+    zeros: int
+    pooling: Pooling
+
+
+def distill_static(
+    run: epath.PathLike,
+    to: epath.PathLike,
+    options: StaticOptions | None = None,
+    *,
+    progress: Progress = silent,
+) -> StaticFacts | None:
+    """Make a table of word vectors of a run or checkpoint in the new folder `to`.
+
+    Returns None where the same call made the folder before. `sentence-transformers` reads it as
+    `SentenceTransformer(folder)`, `model2vec` as `StaticModel.from_pretrained(folder)`, and
+    `bertjax.embed` too.
+
+    Special tokens and `[unused12]` have vectors of zeros: they mean nothing in a text. So an
+    unknown word, which is `[UNK]`, does not change the direction of a text's vector.
+
+    Raises `UserError` if the options do not fit the model, if other programs would read other ids
+    from the tokenizer, if the corpus has none of its pieces, or if `to` has other files.
+
+    >>> from bertjax.compression.static.distill_static import StaticOptions, distill_static
+    >>> facts = distill_static("runs/tiny", "static/tiny", StaticOptions(dimensions=8))
+    >>> facts.dimensions
+    8
+    """
+    options, path = options or StaticOptions(), place_of(to)
+    _, found = checkpoints.find_checkpoint(run)
+    request = _request(found, options)
+    # Before the model is loaded.
+    with folder_written_whole(path, "distill", request, last=LAST) as part:
+        if part is None:
+            return None
+        begin = time.monotonic()
+        model = load_model(found)
+        table = _computed(model, options, progress)
+        write_table(
+            part,
+            model.tokenizer,
+            table.vectors,
+            dimensions=table.components,
+            sif_coefficient=options.sif_coefficient,
+        )
+        _check_written(part, table.vectors)
+    return StaticFacts(
+        checkpoint=found,
+        folder=path,
+        pieces=len(table.vectors),
+        zeros=table.zeros,
+        dimensions=table.vectors.shape[1],
+        explained=table.explained,
+        pooling=table.pooling,
+        seconds=time.monotonic() - begin,
+    )
+
+
+def _request(checkpoint: epath.Path, options: StaticOptions) -> str:
+    """Return the digest of the command; that of a stream, which can be read once, is its own."""
+    corpus = ""
+    if options.corpus == STDIN:
+        corpus = uuid.uuid4().hex
+    elif options.corpus:
+        file = place_of(options.corpus)
+        check(file.exists(), where=str(file), found="no file", expected="texts, one a line")
+        corpus = exact_version_of(file)
+    return request_digest(
+        "distill --static",
+        source=checkpoints.version_of_checkpoint(checkpoint),
+        options=vars(options),
+        corpus=corpus,
+    )
+
+
+def _computed(model: TrainedModel, options: StaticOptions, progress: Progress) -> _Table:
+    """Return the table of a teacher."""
+    tokenizer = model.tokenizer
+    pooling = _pooling(model, options.pooling)
+    _say_what_is_missing(model)
+    ids = np.flatnonzero(meant_pieces(tokenizer))
+    check(
+        len(ids) > 0,
+        where=str(model.run_dir / "tokenizer"),
+        found="special tokens alone",
+        expected="pieces of text",
+    )
+    dimensions = _dimensions(options.dimensions, len(ids), model.config.model.hidden_size)
+    # Before the forward passes, which take longer.
+    weights = sif_weights(_probabilities(tokenizer, ids, options.corpus), options.sif_coefficient)
+    vectors = piece_vectors(model, ids, pooling, progress=progress)
+    check(
+        bool(np.isfinite(vectors).all()),
+        where=str(model.checkpoint),
+        found="a vector that is not finite",
+        expected="finite numbers",
+    )
+    explained = 1.0
+    if dimensions:
+        vectors, explained = principal_components(vectors, dimensions)
+    rows = np.zeros((tokenizer.vocab_size, vectors.shape[1]), np.float32)
+    rows[ids] = vectors * weights[:, None]
+    return _Table(rows, dimensions, explained, len(rows) - len(ids), pooling)
+
+
+def _dimensions(asked: int | None, pieces: int, width: int) -> int:
+    """Return the number of principal components; 0: none are computed."""
+    # n points differ along n - 1 directions.
+    most = min(width, pieces - 1)
+    if asked is None:
+        return min(DIMENSIONS, most)
+    check(
+        asked <= most,
+        where="dimensions",
+        found=asked,
+        expected=f"at most {most}: the teacher's vectors have {width} numbers, of {pieces} pieces",
+    )
+    return asked
+
+
+def _probabilities(tokenizer: Tokenizer, ids: np.ndarray, corpus: str) -> np.ndarray:
+    """Return the probability of each piece of `ids`; float64 [n]."""
+    if not corpus:
+        return zipf_probabilities(len(ids))
+    counts = counted(tokenizer, read_lines(corpus))[ids]
+    total = counts.sum()
+    check(
+        total > 0,
+        where=corpus,
+        found="no piece of the vocabulary",
+        expected="texts of its language, one a line",
+    )
+    return counts / total
+
+
+def _pooling(model: TrainedModel, asked: str) -> Pooling:
+    """Return how the model pools: as asked, as the imported model says, or by the mean."""
+    named = ""
+    for part in model.not_taken:
+        match = re.fullmatch(r"pooling (.+?)(?: \(.*\))?", part)
+        named = match[1] if match else named
+    chosen = asked or named or "mean"
+    for pooling in POOLINGS:
+        if pooling == chosen:
+            return pooling
+    raise mismatch(
+        where="pooling",
+        found=f"{named}, as {model.run_dir} was imported",
+        expected=f"one of {', '.join(POOLINGS)}, which is asked for",
+    )
+
+
+def _say_what_is_missing(model: TrainedModel) -> None:
+    """Warn of what changes the vectors of the teacher where it comes from, and not here."""
+    parts = [part for part in model.not_taken if not part.startswith(("pooling ", *_HARMLESS))]
+    if parts:
+        log.warning(
+            "%s: vectors without what sentence-transformers does in this model: %s",
+            model.run_dir,
+            ", ".join(parts),
+        )
+
+
+def _check_written(part: epath.Path, vectors: np.ndarray) -> None:
+    """Read the table as other programs do; `UserError` unless it is the one that was computed."""
+    table: StaticTable = read_static_table(part)
+    check(
+        np.array_equal(table.vectors, vectors),
+        where=str(part / LAST),
+        found="other numbers than were written",
+        expected="the same",
+    )
+    names = names_in_engine(part)
+    if names != len(vectors):
+        log.warning(
+            "model2vec does not read this table: the vocabulary has %d names for %d ids "
+            "(sentence-transformers does)",
+            names,
+            len(vectors),
+        )
