@@ -5,13 +5,19 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+MAX_FOUND = 500
+"""Characters of what was found that a message quotes: it may be a text of any length."""
+
 
 class UserError(Exception):
     """A mistake in the input, reported in one line: `WHERE: found X, expected Y`.
 
     WHERE names the file, field or tensor. The command line prints the message alone and exits with
-    status 2. Any other exception is a bug of bertjax and shows its traceback.
+    `status`. Any other exception is a bug of bertjax and shows its traceback.
     """
+
+    status = 2
+    """Exit status of the command line."""
 
 
 class MismatchError(UserError):
@@ -22,14 +28,25 @@ class MismatchError(UserError):
 
 
 def mismatch(*, where: str, found: object, expected: str) -> MismatchError:
-    """Return the error, to be raised, for what was found at `where` instead of `expected`."""
-    return MismatchError(f"{where}: found {found}, expected {expected}")
+    """Return the error, to be raised, for what was found at `where` instead of `expected`.
+
+    Of more than `MAX_FOUND` characters the message has the first ones.
+    """
+    text = str(found)
+    if len(text) > MAX_FOUND:
+        text = f"{text[:MAX_FOUND]}..."
+    return MismatchError(f"{where}: found {text}, expected {expected}")
 
 
 def check(condition: object, *, where: str, found: object, expected: str) -> None:
     """Raise the error of `mismatch` unless `condition` is true."""
     if not condition:
         raise mismatch(where=where, found=found, expected=expected)
+
+
+def excerpt(text: str, limit: int = 60) -> str:
+    """Return a text of the user in quotes, with no more than its first `limit` characters."""
+    return repr(text) if len(text) <= limit else f"{text[:limit]!r}..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

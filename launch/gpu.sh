@@ -99,7 +99,7 @@ main() {
         [ "$slurm$status" != yes75 ] || queue_again
         [ "$stopping" = no ] || exit "$status"
         case $status in
-            0 | 2) exit "$status" ;;
+            0 | 2 | 3) exit "$status" ;;
             75) say "stopped after saving: restarting" ;;
             *)
                 restarts=$((restarts + 1))

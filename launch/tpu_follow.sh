@@ -94,13 +94,14 @@ show_log() {
     done < "$work/lines"
 }
 
-# judge: set `outcome` from the exit statuses. A 2 on any worker decides; a crash may be the beginning of a preemption.
+# judge: set `outcome` from the exit statuses. A 2 or 3 on any worker decides; a crash may be the beginning of a
+# preemption.
 judge() {
     local status
     outcome=finished
     for status in "${ended[@]}"; do
         case $status:$outcome in
-            2:*) outcome=mistake ;;
+            2:* | 3:*) outcome=mistake ;;
             *:mistake) ;;
             0:*) ;;
             75:finished) outcome=stopped ;;

@@ -33,6 +33,10 @@ import pytest
 from etils import epath
 from hypothesis import HealthCheck, settings
 
+# Collecting the tests imports a million objects. None of them is garbage, and the collector would go
+# through all of them again and again: it waits, and then leaves them out.
+gc.disable()
+
 # PyTorch for GPUs brings Triton, whose LLVM ends the process if TensorFlow's was loaded before it.
 sys.modules["triton"] = None
 
@@ -70,17 +74,35 @@ def _no_silent_broadcasting():
         yield
 
 
+def pytest_collection_finish():
+    gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
+
+
+def _many_maps():
+    """Whether this process has an eighth of the maps of memory that Linux allows it."""
+    try:
+        allowed = int(Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps", "rb") as maps:
+            return sum(1 for _ in maps) > allowed / 8
+    except OSError:
+        return True
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _programs_of_one_file_at_a_time():
-    """Drop compiled programs after each file.
+def _programs_of_some_files_at_a_time():
+    """Drop compiled programs after a file, once there are many; until then nothing kept is garbage.
 
     XLA maps memory for every program. Linux allows a process 65,530 maps, and it crashes at the
     next.
     """
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and _many_maps():
+        gc.unfreeze()
         sys.modules["jax"].clear_caches()
         gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,24 @@ import sys
 
 import pytest
 
-from bertjax.errors import UserError, nearest, needs_extra, require_package
+from bertjax.errors import (
+    MAX_FOUND,
+    UserError,
+    check,
+    excerpt,
+    nearest,
+    needs_extra,
+    require_package,
+)
+
+
+def test_a_message_quotes_no_more_than_the_beginning_of_a_long_text():
+    assert excerpt("a [MASK] b") == "'a [MASK] b'"
+    assert excerpt("x" * 60) == repr("x" * 60)
+    assert excerpt("x" * 61) == repr("x" * 60) + "..."
+    with pytest.raises(UserError) as caught:
+        check(False, where="here", found="x" * 10_000, expected="less")
+    assert str(caught.value) == f"here: found {'x' * MAX_FOUND}..., expected less"
 
 
 def test_the_nearest_name_is_named_where_one_is_near():

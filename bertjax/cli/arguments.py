@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
 
-from bertjax.config import Config, from_dict, load_config, to_dict
+from bertjax.config import Config, from_dict, load_config, preset_name, to_dict
 from bertjax.config.field_types import field_types, field_value
 from bertjax.config.sql_source import without_password
 from bertjax.errors import UserError, nearest
@@ -181,8 +181,13 @@ def need(subject: str, verb: str, what: str, rest: Sequence[str] = ()) -> str:
 
 
 def run_name(config_path: str) -> str:
-    """Return the default name of a run: the name of the configuration's file, without ending."""
-    return PurePath(config_path).stem
+    """Return the default name of a run: that of the preset, with _ for /, or that of the file.
+
+    The name of a file is without its folder and ending.
+    """
+    preset = preset_name(config_path)
+    # The whole name: presets of several families are called `base`.
+    return preset.replace("/", "_") if preset else PurePath(config_path).stem
 
 
 def quiet_libraries() -> None:

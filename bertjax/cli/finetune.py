@@ -32,7 +32,9 @@ class FinetuneCommand:
     """
 
     run_dir: str = ""
-    """Folder of the run or sweep; by default runs/NAME with the configuration's NAME."""
+    """Folder of the run or sweep; by default runs/NAME with the configuration's NAME, such as
+    runs/finetune_paper for finetune/paper.
+    """
     grid: Literal["none", "paper"] = "none"
     """paper: a sweep over all settings in the BERT paper: batch sizes 16 and 32; learning rates
     5e-5, 3e-5 and 2e-5; 2, 3 and 4 epochs.

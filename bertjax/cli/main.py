@@ -42,8 +42,8 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status.
 
-    0: done. 2: a user's mistake. 75: stopped early by a signal, to be continued by the same
-    command.
+    0: done. 2: a user's mistake. 3: a compressed model loses more than its bound allows. 75:
+    stopped early by a signal, to be continued by the same command.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         # A cause that is quoted in the message may have several lines.
         print(f"bertjax: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return error.status
     except BrokenPipeError:
         # The reader of our output has closed the pipe. Without this, Python would flush stdout at
         # exit and fail again.

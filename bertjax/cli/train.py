@@ -26,7 +26,7 @@ class TrainCommand:
 
     run_dir: str = ""
     """Folder for configuration, log, metrics, checkpoints and report; by default runs/NAME with the
-    configuration's NAME.
+    configuration's NAME, such as runs/modernbert_base for modernbert/base.
     """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 

@@ -5,7 +5,7 @@ function `get_config() -> Config`; `bertjax.presets` has examples. `to_dict` con
 configuration to values for JSON, and `from_dict` converts them back.
 """
 
-from bertjax.config.config_file import load_config, preset_names
+from bertjax.config.config_file import load_config, preset_name, preset_names
 from bertjax.config.data import DataConfig, TokenizerConfig, TokenizerKind
 from bertjax.config.families import FAMILIES, family
 from bertjax.config.finetune import FinetuneConfig
@@ -30,6 +30,7 @@ __all__ = [
     "family",
     "from_dict",
     "load_config",
+    "preset_name",
     "preset_names",
     "to_dict",
     "to_flat_dict",

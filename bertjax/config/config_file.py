@@ -42,34 +42,41 @@ def load_config(name: str | os.PathLike[str]) -> Config:
     (12, 512)
     """
     name = os.fspath(name)
-    # A folder may have the name of a preset, for example a folder `base` with the runs of `base`.
-    if os.path.exists(name) and not os.path.isdir(name):
+    if _is_file(name):
         return _parse(name) if name.endswith(".json") else _run(name)
-    path = _preset_path(name)
-    if path is None:
+    preset = preset_name(name)
+    if preset is None:
         names = preset_names()
         raise UserError(
             f"{name}: found no such configuration file or preset, expected a path or one of"
             f" {', '.join(names)}{nearest(name, names)}"
         )
-    return _run(str(path))
+    return _run(str(_presets_folder() / f"{preset}.py"))
+
+
+def preset_name(name: str) -> str | None:
+    """Return the whole name of the preset that `load_config` takes for `name`.
+
+    None if it takes a file, or if no preset or more than one preset fits the name.
+    """
+    if _is_file(name):
+        return None
+    names = preset_names()
+    if name in names:
+        return name
+    candidates = [preset for preset in names if preset.rpartition("/")[2] == name]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _is_file(name: str) -> bool:
+    # A folder may have the name of a preset, for example a folder `base` with the runs of `base`.
+    return os.path.exists(name) and not os.path.isdir(name)
 
 
 def _presets_folder() -> Path:
     from bertjax import presets
 
     return Path(next(iter(presets.__path__)))
-
-
-def _preset_path(name: str) -> Path | None:
-    """The file of a preset; None if no preset or more than one preset fits the name."""
-    names = preset_names()
-    if name not in names:
-        candidates = [preset for preset in names if preset.rpartition("/")[2] == name]
-        if len(candidates) != 1:
-            return None
-        name = candidates[0]
-    return _presets_folder() / f"{name}.py"
 
 
 def _read(path: str) -> str:

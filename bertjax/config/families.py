@@ -34,8 +34,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "heads": ("mlm",),
         "mlm_act": "gelu",
     },
-    # arXiv 2003.10555
-    "electra": {"heads": ("mlm",), "mlm_act": "gelu"},
+    # arXiv 2003.10555; as wide as its embeddings it computes what BERT does.
+    "electra": {"heads": ("mlm",), "mlm_act": "gelu", "exported_as": "electra"},
     # arXiv 1909.11942
     "albert": {
         "embedding_size": 128,
@@ -155,8 +155,10 @@ FAMILIES["ultrabert"] = FAMILIES["eurobert"] | {
     **{"local_attention": 256, "first_global_layer": 2, "max_position_embeddings": 32_768},
     **{"biases": (), "pooling": "first", "pooler": "none", "pooler_act": "tanh"},
     **{"mlm_transform": True, "mlm_hidden_size": 768, "mlm_act": "gelu_tanh", "mlm_norm": False},
+    "exported_as": "ultrabert",
 }
-FAMILIES["xlm-roberta"] = FAMILIES["roberta"]  # arXiv 1911.02116
+# arXiv 1911.02116
+FAMILIES["xlm-roberta"] = FAMILIES["roberta"] | {"exported_as": "xlm-roberta"}
 
 
 def family(name: str, **fields: Any) -> ModelConfig:

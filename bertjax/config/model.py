@@ -91,6 +91,10 @@ class ModelConfig(LayerConfig):
     # As in the original code: PyTorch's default 1e-5 would change the output of a trained model.
     layer_norm_eps: float = 1e-12
     """Number added to the variance in layer norms."""
+    exported_as: str = ""
+    """The family that an export writes, where several have models that compute the same.
+    Empty: the first of them. Nothing else depends on it.
+    """
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
     # A loop: to write the layers out takes several times as long to compile (docs/benchmarks.md).

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 from bertjax.config.data import DataConfig, TokenizerConfig
+from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
 from bertjax.config.serialization import replaced
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
-from bertjax.errors import check
+from bertjax.errors import check, excerpt, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Config:
         _check_layers(self)
         _check_steps(self)
         _check_mesh(self)
+        _check_family(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.
@@ -176,4 +178,14 @@ def _check_mesh(config: Config) -> None:
         where="mesh.sequence",
         found=config.mesh.sequence,
         expected="1, for model.kernels pallas",
+    )
+
+
+def _check_family(config: Config) -> None:
+    name = config.model.exported_as
+    check(
+        not name or name in FAMILIES,
+        where="model.exported_as",
+        found=excerpt(name),
+        expected=f"one of {', '.join(FAMILIES)}{nearest(name, FAMILIES)}",
     )

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from bertjax.errors import check
+from bertjax.errors import check, excerpt
 from bertjax.inference.given_texts import check_text
 from bertjax.model import functional
 from bertjax.parallel.announce import announce_once
@@ -43,12 +43,12 @@ def fill_mask(
     config, tokenizer = model.config.model, model.tokenizer
     ids = tokenizer.layout.row(tokenizer.encode_with_masks(text))
     masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
-    check(len(masks) > 0, where=f"{text!r}", found="no [MASK]", expected="one or more")
+    check(len(masks) > 0, where=excerpt(text), found="no [MASK]", expected="one or more")
     # JAX raises nothing for a position outside of the table of embeddings.
     limit = config.max_length
     check(
         len(ids) <= limit,
-        where=f"{text!r}",
+        where=excerpt(text),
         found=f"{len(ids)} ids",
         expected=f"at most {limit} (model.max_position_embeddings)",
     )

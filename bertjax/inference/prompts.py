@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, excerpt
 
 Method = Literal["mask", "next-sentence"]
 TEXT, MASK = "{}", "[MASK]"
@@ -46,7 +46,7 @@ def make_prompts(
     check(
         good,
         where="template",
-        found=repr(template),
+        found=excerpt(template),
         expected=f"{TEXT} for the text and {MASK} for the label, each once",
     )
     check(
@@ -74,11 +74,11 @@ def _check_pieces(
 ) -> None:
     """Raise `UserError` if a label has no pieces or an unknown word, or is given twice."""
     for label, own in zip(labels, pieces, strict=True):
-        check(len(own) > 0, where="labels", found=repr(label), expected="a word or more")
+        check(len(own) > 0, where="labels", found=excerpt(label), expected="a word or more")
         check(
             # [UNK] stands for any unknown word, so its score would say nothing about the label.
             tokenizer.unk_id not in own,
-            where=f"label {label!r}",
+            where=f"label {excerpt(label)}",
             found="a word without pieces",
             expected="what the vocabulary can spell",
         )
@@ -133,7 +133,7 @@ def _next_sentence_prompts(
         # A row has two sentences: the text, and the template before or after it.
         not (left and right.strip()),
         where="template",
-        found=repr(template),
+        found=excerpt(template),
         expected=f"{TEXT} at its beginning or its end",
     )
     sentences = [(left or right).replace(MASK, label).strip() for label in labels]

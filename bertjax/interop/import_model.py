@@ -140,6 +140,7 @@ def read_external_model(
             found=model.vocab_size,
             expected=f"at least the tokenizer's {tokenizer.vocab_size} entries",
         )
+        _check_padding(path, model, tokenizer)
     config = Config(model=model, data=_data_config(model), tokenizer=_tokenizer_config(tokenizer))
     origin = {"format": format, "source": str(path), "dropped": list(drop)}
     missing = sentence_transformers.not_taken(folder)
@@ -152,6 +153,31 @@ def read_external_model(
         )
     facts = {IMPORTED: origin}
     return ExternalModel(config, params, tokenizer, facts)
+
+
+def _check_padding(path: epath.Path, model: ModelConfig, tokenizer: Tokenizer) -> None:
+    """Raise `UserError` where a token of the text may have the padding id of the model's positions.
+
+    With positions that begin after this id, `transformers` does not count the tokens that have it.
+    """
+    if not model.position_offset:
+        return
+    padding = model.position_offset - 1
+    check(
+        padding == tokenizer.pad_id,
+        where=f"{path}: pad_token_id",
+        found=padding,
+        expected=f"{tokenizer.pad_id}, the tokenizer's, as positions begin after it"
+        " (--take-tokenizer False imports the model alone)",
+    )
+    in_rows = (tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id, tokenizer.unk_id)
+    check(
+        padding not in in_rows,
+        where=f"{path}: pad_token_id",
+        found=f"{padding}, which the tokenizer has for other special tokens too",
+        expected="one for padding alone, as its tokens have no position of their own"
+        " (--take-tokenizer False imports the model alone)",
+    )
 
 
 def save_external_model(model: ExternalModel, run_dir: epath.PathLike) -> Imported:

@@ -22,7 +22,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.given_files import place_of, read_file
 from bertjax.masking.selection import Vocabulary
 from bertjax.progress import Progress, silent
-from bertjax.training.evaluate import Evaluator, heldout_evaluator
+from bertjax.training.evaluate import Evaluator, HeldoutBatches, heldout_evaluator
 from bertjax.training.provenance import data_record
 from bertjax.types import Batch
 
@@ -47,6 +47,8 @@ class BatchSource:
     `score` among the metrics or, without a `score`, the lowest `mlm_loss`. All processes of a run
     get the same metrics.
     """
+    heldout: HeldoutBatches = field(default_factory=dict)
+    """The held-out batches that the evaluator reads, by the name of the corpus."""
     vocabulary: Vocabulary | None = None
     """The vocabulary for masking inside the step; None if the batches are already masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +81,7 @@ def prepared_source(
     for folder, records in zip(folders.values(), train, strict=True):
         notes += _notes(folder, "train", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
-    heldout = {}
+    heldout: dict[str, Callable[[np.ndarray, int], Iterator[Batch]]] = {}
     held_out: list[pipeline.Records] = []
     digests = {}
     for (name, folder), records, manifest in zip(folders.items(), train, manifests, strict=True):
@@ -117,6 +119,7 @@ def prepared_source(
     return BatchSource(
         train=train_batches,
         make_evaluator=make_evaluator,
+        heldout=heldout,
         vocabulary=vocabulary,
         facts={
             data_record.FINGERPRINT: fingerprint,

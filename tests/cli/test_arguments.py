@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bertjax.cli.arguments import parse, parse_configured
+from bertjax.cli.arguments import parse, parse_configured, run_name
 from bertjax.cli.main import VERBS, main
 from bertjax.cli.train import TrainCommand
-from bertjax.config import Config
+from bertjax.config import Config, preset_names
 
 
 def fails(capsys, *words):
@@ -142,6 +142,36 @@ def test_the_fields_that_a_command_line_sets_are_those_of_the_configuration():
     words = ["--run-dir", "runs/a", "--model.vocab-size=99", "--init-from", "b", "--seed", "3"]
     configured = parse_configured("train", TrainCommand, ["tiny", *words])
     assert configured.overrides == {"model.vocab_size", "init_from", "seed"}
+
+
+@pytest.mark.parametrize(
+    "subject, name",
+    [
+        ("tiny", "tiny"),
+        ("modernbert/base", "modernbert_base"),
+        ("deberta_v3/base", "deberta_v3_base"),
+        ("fast/base", "fast_base"),
+        ("base", "base"),
+        # One preset, whichever of its names is given.
+        ("150m", "ettin_150m"),
+        ("paper", "finetune_paper"),
+        ("mine/small_one.py", "small_one"),
+    ],
+)
+def test_the_runs_of_two_presets_have_different_names(subject, name):
+    assert run_name(subject) == name
+
+
+def test_the_default_folders_of_all_presets_differ():
+    names = [run_name(preset) for preset in preset_names()]
+    assert len(set(names)) == len(names)
+
+
+def test_a_file_with_the_name_of_a_preset_is_named_as_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "modernbert").mkdir()
+    (tmp_path / "modernbert" / "base").write_text("")
+    assert run_name("modernbert/base") == "base"
 
 
 def test_the_version_is_printed(capsys):

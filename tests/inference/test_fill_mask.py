@@ -49,6 +49,11 @@ def test_texts_without_a_mask_or_too_long_are_refused(model):
         fill_mask(model, "[MASK] " * 15)
     with pytest.raises(UserError, match="top_k: found 0"):
         fill_mask(model, "[MASK]", top_k=0)
+    # A whole file may be given.
+    for text in ("the cat " * 10_000, "the [MASK] " * 10_000):
+        with pytest.raises(UserError, match=r"^'the .*'\.\.\.: found") as caught:
+            fill_mask(model, text)
+        assert len(str(caught.value)) < 200
 
 
 @pytest.mark.slow

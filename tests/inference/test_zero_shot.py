@@ -161,6 +161,8 @@ def test_rows_share_all_devices_and_programs_are_few(monkeypatch):
     ({"labels": ["cat"]}, "labels: found cat, expected two or more"),
     ({"labels": ["cat", "dog", "Cat"]}, "labels: found Cat twice, expected different ones"),
     ({"labels": ["cat", " "]}, "labels: found ' ', expected a word or more"),
+    ({"template": "long " * 9999}, r"template: found 'long [long ]*'\.\.\., expected {} for the text"),
+    ({"labels": ["cat", "h" * 9999]}, r"label 'h{60}'\.\.\.: found a word without pieces"),
     ({"labels": ["cat", "horse"]}, "label 'horse': found a word without pieces, expected what the vocabulary can spell"),
     ({"batch_size": 0}, "batch_size: found 0"),
     ({"max_seq_length": 99}, "max_seq_length: found 99, expected 2 to 16"),

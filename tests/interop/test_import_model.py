@@ -17,8 +17,10 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.import_model import is_external, read_external_model
+from bertjax.model import functional
 from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
+from tests.data.tokenizers.family_folders import one_end_token
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.trees import same
 
@@ -52,6 +54,38 @@ def test_out_and_in_again_parameters_and_ids_are_the_same(run, tmp_path, format)
         # The record differs: it is of another source.
         if file.name != RECORD:
             assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+AFTER_PADDING = dataclasses.replace(
+    SMALL_MODEL, heads=("mlm",), position_offset=1, type_vocab_size=1
+)
+
+
+def save_ones(folder, config):
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), functional.shapes(config))
+    huggingface.save(folder, config, ones)
+
+
+def test_positions_that_begin_after_another_id_than_that_of_padding_are_refused(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the"]
+    tokenizer = WordPiece("vocab.txt", "\n".join(pieces).encode(), lowercase=True)
+    save_ones(tmp_path, AFTER_PADDING)
+    tokenizer.save(tmp_path)
+    assert read_external_model(tmp_path).tokenizer.pad_id == 0
+    values = json.loads((tmp_path / "config.json").read_text())
+    # Then `transformers` gives unknown words the position of padding.
+    (tmp_path / "config.json").write_text(json.dumps(values | {"pad_token_id": 1}))
+    with pytest.raises(UserError, match="pad_token_id: found 1, expected 0, the tokenizer's, as"):
+        read_external_model(tmp_path)
+    alone = read_external_model(tmp_path, take_tokenizer=False)
+    assert alone.config.model.position_offset == 2
+
+
+def test_padding_that_is_the_end_token_too_has_no_positions_of_its_own(tmp_path):
+    one_end_token(tmp_path)
+    save_ones(tmp_path, dataclasses.replace(AFTER_PADDING, vocab_size=440))
+    with pytest.raises(UserError, match="pad_token_id: found 0, which the tokenizer has for other"):
+        read_external_model(tmp_path)
 
 
 @pytest.mark.parametrize("format", ["huggingface", "tensorflow"])

@@ -15,7 +15,7 @@ from bertjax.errors import UserError
 from bertjax.model import functional
 
 # Fields that are about speed or precision, or that say nothing of the composition.
-LEFT_OUT = {"dtype", "kernels", "initializer_range", "layer_norm_eps"}
+LEFT_OUT = {"dtype", "kernels", "initializer_range", "layer_norm_eps", "exported_as"}
 NUMBERS = {
     "vocab_size": [11],
     "hidden_size": [4, 8, 12],

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 from pathlib import Path
 
 import jax
@@ -11,6 +10,7 @@ import bertjax
 from bertjax.errors import UserError
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, random_batch
+from tests.programs import encode, init
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
 
@@ -32,6 +32,11 @@ def documented(columns):
 
 MODEL = dataclasses.replace(
     SMALL_MODEL, hidden_size=24, num_attention_heads=2, intermediate_size=40
+)
+
+
+loss_and_gradient = jax.jit(
+    jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True), static_argnums=0
 )
 
 
@@ -62,7 +67,7 @@ def named(tree, is_leaf=None):
 
 @pytest.fixture(scope="module")
 def params():
-    return bertjax.init(MODEL, jax.random.key(0))
+    return init(MODEL, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +140,17 @@ def test_initial_values_are_the_papers(params):
 
 @pytest.mark.quick
 def test_each_row_is_encoded_alone_and_padding_changes_nothing(params, batch):
-    together = bertjax.encode(MODEL, params, batch).hidden_BxLxD
+    together = encode(MODEL, params, batch).hidden_BxLxD
     for i in range(4):
         real = int(batch["input_mask"][i].sum())
         alone = {name: batch[name][i : i + 1, :real] for name in ("input_ids", "segment_ids")}
         assert np.allclose(
-            bertjax.encode(MODEL, params, alone).hidden_BxLxD[0], together[i, :real], atol=1e-5
+            encode(MODEL, params, alone).hidden_BxLxD[0], together[i, :real], atol=1e-5
         )
 
 
 def test_every_layer_is_returned_and_the_last_is_the_result(params, batch):
-    encoded = bertjax.encode(MODEL, params, batch, keep_layers=True)
+    encoded = encode(MODEL, params, batch, keep_layers=True)
     assert encoded.layers_NxBxLxD.shape == (2, 4, 16, 24)
     assert np.array_equal(encoded.layers_NxBxLxD[-1], encoded.hidden_BxLxD)
     one_layer = dataclasses.replace(MODEL, num_hidden_layers=1)
@@ -153,9 +158,9 @@ def test_every_layer_is_returned_and_the_last_is_the_result(params, batch):
         params, encoder={"layers": jax.tree.map(lambda x: x[:1], params["encoder"]["layers"])}
     )
     assert np.allclose(
-        bertjax.encode(one_layer, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6
+        encode(one_layer, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6
     )
-    assert bertjax.encode(MODEL, params, batch).layers_NxBxLxD is None
+    assert encode(MODEL, params, batch).layers_NxBxLxD is None
 
 
 def test_mlm_logits_at_positions_are_those_of_all_positions(params, batch):
@@ -170,10 +175,10 @@ def test_mlm_logits_at_positions_are_those_of_all_positions(params, batch):
 
 def test_mlm_output_is_tied_to_the_word_embedding(params, batch):
     def total(params):
-        hidden = jax.lax.stop_gradient(bertjax.encode(MODEL, params, batch).hidden_BxLxD)
+        hidden = jax.lax.stop_gradient(encode(MODEL, params, batch).hidden_BxLxD)
         return bertjax.mlm_logits(MODEL, params, hidden)[:, :, 7].sum()
 
-    gradient = jax.grad(total)(params)["embeddings"]["word"]["embedding"]
+    gradient = jax.jit(jax.grad(total))(params)["embeddings"]["word"]["embedding"]
     assert np.abs(gradient[7]).max() > 0
     assert (np.delete(np.asarray(gradient), 7, axis=0) == 0).all()
 
@@ -183,24 +188,21 @@ def test_functions_work_under_jit_grad_and_vmap(params, batch):
     jitted, _ = jax.jit(bertjax.pretraining_loss, static_argnums=0)(MODEL, params, batch)
     assert float(jitted) == pytest.approx(float(plain), rel=1e-6)
 
-    grads, _ = jax.grad(functools.partial(bertjax.pretraining_loss, MODEL), has_aux=True)(
-        params, batch
-    )
+    _, grads = loss_and_gradient(MODEL, params, batch)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
     stacked = {name: jnp.stack([x, x[::-1]]) for name, x in batch.items()}
-    many = jax.vmap(lambda b: bertjax.encode(MODEL, params, b).hidden_BxLxD)(stacked)
+    each = jax.jit(jax.vmap(lambda b: bertjax.encode(MODEL, params, b).hidden_BxLxD))
+    many = each(stacked)
     assert np.allclose(many[1][::-1], many[0], atol=1e-5)
 
 
 def test_dropout_needs_a_key_repeats_with_it_and_differs_between_layers(batch):
     config = dataclasses.replace(MODEL, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
-    params = bertjax.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
 
     def run(key):
-        return np.asarray(
-            bertjax.encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD
-        )
+        return np.asarray(encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD)
 
     assert np.array_equal(run(None), run(None))
     assert np.array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
@@ -210,9 +212,8 @@ def test_dropout_needs_a_key_repeats_with_it_and_differs_between_layers(batch):
 @pytest.mark.parametrize("changes", [{"scan_unroll": 2}, {"remat": "full"}], ids=str)
 def test_ways_to_run_the_layers_give_the_same_loss_and_gradient(params, batch, changes):
     other = dataclasses.replace(MODEL, **changes)
-    loss = jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True)
-    (a, _), grad_a = loss(MODEL, params, batch)
-    (b, _), grad_b = loss(other, params, batch)
+    (a, _), grad_a = loss_and_gradient(MODEL, params, batch)
+    (b, _), grad_b = loss_and_gradient(other, params, batch)
     assert float(a) == pytest.approx(float(b), rel=1e-6)
     for x, y in zip(jax.tree.leaves(grad_a), jax.tree.leaves(grad_b), strict=True):
         assert np.allclose(x, y, atol=1e-6)
@@ -249,15 +250,12 @@ def test_a_model_has_the_heads_it_lists_and_says_which_one_it_lacks(batch):
 )
 def test_a_shared_layer_is_that_layer_applied_n_times(batch, changes):
     shared = dataclasses.replace(MODEL, share_layers=True, num_hidden_layers=3, **changes)
-    params = bertjax.init(shared, jax.random.key(0))
+    params = init(shared, jax.random.key(0))
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params["encoder"]["layers"])} == {1}
     layers = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=0), params["encoder"]["layers"])
     plain = dataclasses.replace(shared, share_layers=False)
-    loss = jax.jit(
-        jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True), static_argnums=0
-    )
-    (a, _), shared_gradient = loss(shared, params, batch)
-    (b, _), gradient = loss(plain, dict(params, encoder={"layers": layers}), batch)
+    (a, _), shared_gradient = loss_and_gradient(shared, params, batch)
+    (b, _), gradient = loss_and_gradient(plain, dict(params, encoder={"layers": layers}), batch)
     assert float(a) == pytest.approx(float(b), rel=1e-6)
     summed = jax.tree.map(lambda x: x.sum(axis=0, keepdims=True), gradient["encoder"])
     for x, y in zip(
@@ -266,10 +264,8 @@ def test_a_shared_layer_is_that_layer_applied_n_times(batch, changes):
         assert np.allclose(x, y, atol=1e-6)
     keep = {"key": None, "keep_layers": True}
     assert np.allclose(
-        bertjax.encode(shared, params, batch, **keep).layers_NxBxLxD,
-        bertjax.encode(
-            plain, dict(params, encoder={"layers": layers}), batch, **keep
-        ).layers_NxBxLxD,
+        encode(shared, params, batch, **keep).layers_NxBxLxD,
+        encode(plain, dict(params, encoder={"layers": layers}), batch, **keep).layers_NxBxLxD,
         atol=1e-6,
     )
 
@@ -278,7 +274,7 @@ def test_dropout_differs_between_the_uses_of_a_shared_layer(batch):
     config = dataclasses.replace(
         MODEL, share_layers=True, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.0
     )
-    params = jax.tree.map(jnp.zeros_like, bertjax.init(config, jax.random.key(0)))
+    params = jax.tree.map(jnp.zeros_like, init(config, jax.random.key(0)))
     norms = (
         params["encoder"]["layers"]["mlp_layer_norm"],
         params["encoder"]["layers"]["attention_layer_norm"],
@@ -288,9 +284,7 @@ def test_dropout_differs_between_the_uses_of_a_shared_layer(batch):
     params["encoder"]["layers"]["mlp"]["down"]["bias"] = jnp.arange(24.0)[
         None
     ]  # all that a layer adds
-    layers = bertjax.encode(
-        config, params, batch, key=jax.random.key(0), keep_layers=True
-    ).layers_NxBxLxD
+    layers = encode(config, params, batch, key=jax.random.key(0), keep_layers=True).layers_NxBxLxD
     assert not np.allclose(layers[0], layers[1])
 
 
@@ -313,7 +307,7 @@ def test_narrow_embeddings_are_projected(batch):
     assert tuple(axes["embeddings/projection/kernel"]) == (None, "embed")
     # A projection by the identity is none.
     wide = dataclasses.replace(MODEL, embedding_size=24)
-    plain = bertjax.init(MODEL, jax.random.key(0))
+    plain = init(MODEL, jax.random.key(0))
     projection = {"kernel": jnp.eye(24), "bias": jnp.zeros(24)}
     widened = dict(plain, embeddings=dict(plain["embeddings"], projection=projection))
     a, _ = bertjax.pretraining_loss(MODEL, plain, batch)
@@ -330,8 +324,8 @@ def test_positions_begin_at_their_offset(params, batch):
     shifted = dict(params, embeddings=dict(params["embeddings"], position=moved))
     assert late.max_length == 16
     for positions in ({}, {"position_ids": np.arange(16)[None, ::-1] % 7}):
-        there = bertjax.encode(late, shifted, batch | positions).hidden_BxLxD
-        assert np.array_equal(there, bertjax.encode(MODEL, params, batch | positions).hidden_BxLxD)
+        there = encode(late, shifted, batch | positions).hidden_BxLxD
+        assert np.array_equal(there, encode(MODEL, params, batch | positions).hidden_BxLxD)
 
 
 def test_rows_longer_than_the_positions_are_refused_unless_they_bring_their_own(params):

@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import pytest
 
 import bertjax
 from tests.factory import SMALL_MODEL
+from tests.programs import encode, init
 
 ALTERNATING = dataclasses.replace(
     SMALL_MODEL,
@@ -22,6 +24,7 @@ ALTERNATING = dataclasses.replace(
 IDS = np.random.default_rng(0).integers(0, 64, (2, 16)).astype(np.int32)
 
 
+@partial(jax.jit, static_argnums=0)
 def with_parameters(config):
     params = bertjax.init(config, jax.random.key(0))
     # Norms and biases are moved off 1 and 0, so that each counts.
@@ -30,7 +33,7 @@ def with_parameters(config):
 
 
 def hidden(config, params, **options):
-    return bertjax.encode(config, params, {"input_ids": IDS}, keep_layers=True, **options)
+    return encode(config, params, {"input_ids": IDS}, keep_layers=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def run_alone(config, params, encoder, x):
     )
     own = {"encoder": encoder, "embeddings": {"word": {"embedding": table}}}
     ids = np.arange(len(table), dtype=np.int32).reshape(x.shape[:2])
-    return bertjax.encode(config, own, {"input_ids": ids}).hidden_BxLxD
+    return encode(config, own, {"input_ids": ids}).hidden_BxLxD
 
 
 def test_dropout_differs_from_layer_to_layer_and_not_with_the_loop():
@@ -84,7 +87,7 @@ def test_dropout_differs_from_layer_to_layer_and_not_with_the_loop():
 def test_layers_that_mix_start_as_layers_that_do_not():
     config = dataclasses.replace(SMALL_MODEL, num_hidden_layers=3, norm_place="before")
     mixing = dataclasses.replace(config, layer_mix=True)
-    params = bertjax.init(mixing, jax.random.key(0))
+    params = init(mixing, jax.random.key(0))
     plain = {**params, "encoder": {"layers": params["encoder"]["layers"]}}
     np.testing.assert_allclose(
         hidden(mixing, params).layers_NxBxLxD, hidden(config, plain).layers_NxBxLxD, atol=1e-6
@@ -95,7 +98,7 @@ def test_a_mixing_layer_adds_the_outputs_so_far_by_their_weights():
     config = dataclasses.replace(
         SMALL_MODEL, num_hidden_layers=1, norm_place="before", layer_mix=True
     )
-    params = bertjax.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     # The last output is the mean of the embeddings and both sublayers' outputs.
     thirds = jnp.asarray([[0, 1, 0], [1 / 3, 1 / 3, 1 / 3]], jnp.float32)
     mixed = {**params, "encoder": {**params["encoder"], "mix": thirds}}
@@ -118,7 +121,7 @@ def test_shared_layers_alternate_too():
     config = dataclasses.replace(
         SMALL_MODEL, num_hidden_layers=7, local_attention=4, share_layers=True
     )
-    params = bertjax.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     apart = dataclasses.replace(config, share_layers=False)
     repeated = jax.tree.map(lambda p: jnp.repeat(p, 7, axis=0), params["encoder"])
     np.testing.assert_allclose(

@@ -15,6 +15,7 @@ from bertjax.config import ModelConfig
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from tests.factory import random_batch  # noqa: E402
+from tests.programs import encode, init  # noqa: E402
 from tests.reference import params_of, reference_batch, reference_model, tensors_of  # noqa: E402
 
 
@@ -125,7 +126,7 @@ def test_the_pretraining_loss_and_every_gradient_are_the_references(largest, cas
     )
 
     theirs = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
-    actual = tensors_of(gradients)
+    actual = tensors_of(jax.device_get(gradients))
     assert actual.keys() == theirs.keys()
     for name, gradient in theirs.items():
         # A key's bias moves all of a query's scores alike: its gradient is 0, and what is there is
@@ -153,7 +154,7 @@ def test_a_masked_lm_model_alone_gives_the_references_scores(largest):
             }
         )
     params = params_of(config, model)
-    hidden = bertjax.encode(config, params, batch).hidden_BxLxD
+    hidden = encode(config, params, batch).hidden_BxLxD
     largest(
         "BertForMaskedLM scores",
         difference(bertjax.mlm_logits(config, params, hidden), theirs.logits),
@@ -171,10 +172,10 @@ def test_bfloat16_is_this_near_to_float32(largest):
         max_position_embeddings=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     low = dataclasses.replace(config, dtype="bfloat16")
-    params = bertjax.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     batch = random_batch(np.random.default_rng(0), 4, 128, 20, 2000)
-    exact = np.asarray(bertjax.encode(config, params, batch).hidden_BxLxD)
-    rounded = np.asarray(bertjax.encode(low, params, batch).hidden_BxLxD, np.float32)
+    exact = np.asarray(encode(config, params, batch).hidden_BxLxD)
+    rounded = np.asarray(encode(low, params, batch).hidden_BxLxD, np.float32)
     largest(
         "bfloat16: hidden states, root of the mean square",
         float(np.sqrt(np.mean((exact - rounded) ** 2))),

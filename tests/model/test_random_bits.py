@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,17 +87,27 @@ def test_rbg_gives_each_device_bits_of_its_own_and_replicas_the_same():
         assert np.array_equal(shard.data, whole[shard.index])
 
 
+@partial(jax.jit, static_argnums=1)
+def bits_here_and_of_jax(key, shape):
+    words = random_bits.threefry_words(key, shape, ANYWHERE)
+    return (
+        (words, jax.random.bits(key, shape)),
+        (random_bits.uniform(words), jax.random.uniform(key, shape)),
+        (
+            random_bits.threefry(key, shape, ANYWHERE, ()),
+            jax.random.bits(key, shape, jnp.uint16),
+        ),
+    )
+
+
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_threefry_gives_the_bits_of_jax(shape, seed):
-    key = jax.random.key(seed)
-    words = random_bits.threefry_words(key, tuple(shape), ANYWHERE)
-    assert np.array_equal(words, jax.random.bits(key, shape))
-    assert np.array_equal(random_bits.uniform(words), jax.random.uniform(key, shape))
-    short = random_bits.threefry(key, tuple(shape), ANYWHERE, ())
-    assert np.array_equal(short, jax.random.bits(key, shape, jnp.uint16))
+    for here, of_jax in bits_here_and_of_jax(jax.random.key(seed), tuple(shape)):
+        assert here.dtype == of_jax.dtype
+        assert np.array_equal(here, of_jax)
 
 
 @given(x=st.integers(0, 2**32 - 1), factor=st.integers(0, 2**32 - 1))

@@ -14,7 +14,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
-from bertjax.interop.checkpoints.families.family import Family
+from bertjax.interop.checkpoints.families.family import TASK_HEAD, Family
 from bertjax.interop.checkpoints.families.matching import (
     class_of,
     exported_heads,
@@ -67,7 +67,8 @@ def load(
     complete = resolve_copies(tensors, dialect)
     tensors = resolve_copies(drop_tensors(config, dialect, tensors, drop), dialect)
     # A class for a task may lack the head for masked words; the weights show which heads there are.
-    config = dataclasses.replace(config, heads=heads_in(config, tensors, dialect))
+    of_task = _is_of_task(family, values, complete)
+    config = dataclasses.replace(config, heads=heads_in(config, tensors, dialect, of_task=of_task))
     if "mlm" in config.heads and not is_tied(tensors, dialect):
         config = dataclasses.replace(config, mlm_tied=False)
     check_config(family, values, where, config)
@@ -78,11 +79,21 @@ def load(
 
 def _masked_lm_classes(family: Family, values: Mapping[str, Any]) -> list[str]:
     """Return the classes of a config.json, an untrusted file, that have the mlm head alone."""
-    named = values.get("architectures")
-    if not isinstance(named, list):
-        return []
     known = [kind for kind, heads in family.classes.items() if heads == {"mlm"}]
-    return [kind for kind in known if kind in named]
+    return [kind for kind in known if kind in _named_classes(values)]
+
+
+def _named_classes(values: Mapping[str, Any]) -> list[Any]:
+    named = values.get("architectures")
+    return named if isinstance(named, list) else []
+
+
+def _is_of_task(family: Family, values: Mapping[str, Any], tensors: Tensors) -> bool:
+    """Return whether a model folder is of a class for a task, as its class or a tensor tells."""
+    if any(f"{family.task_class}For{task}" in _named_classes(values) for task in family.tasks):
+        return True
+    last_layers = [modules[TASK_HEAD] for modules in family.tasks.values()]
+    return any(name.startswith(f"{layer}.") for layer in last_layers for name in tensors.shapes)
 
 
 def _dialect_of_form(

@@ -55,8 +55,13 @@ def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
     return any(name.startswith(dialect.prefix) for name in tensors.shapes)
 
 
-def heads_in(config: ModelConfig, tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
+def heads_in(
+    config: ModelConfig, tensors: Tensors, dialect: Dialect, *, of_task: bool = False
+) -> tuple[Head, ...]:
     """Return the heads that the checkpoint has, for `ModelConfig.heads`.
+
+    Some families have the pooler where their head for masked words has its first layer. `of_task`
+    says that the checkpoint is of a class for a task, which has the pooler there.
 
     Raises `UserError` for the head for sentence pairs without the pooler, whose output it reads.
     """
@@ -64,6 +69,8 @@ def heads_in(config: ModelConfig, tensors: Tensors, dialect: Dialect) -> tuple[H
     for head in get_args(Head):
         if dialect.has(_sign_of_head(head, config)):
             names[head] = _name_of_sign(head, config, tensors, dialect)
+    if of_task and "mlm" in names and names["mlm"] == names.get("pooler"):
+        del names["mlm"]
     heads = tuple(head for head, name in names.items() if name in tensors.shapes)
     if "nsp" in heads and "pooler" not in heads:
         raise mismatch(

@@ -11,7 +11,7 @@ from bertjax.data.tokenizers.sentencepiece import WORD
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import CONTINUES, SPACE
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, excerpt, mismatch
 from bertjax.given_files import place_of, read_file
 
 
@@ -97,13 +97,13 @@ def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) 
             # BERT divides text at white space first, so text never has an entry with a space in it.
             word != "" and not any(c.isspace() for c in word),
             where=where,
-            found=repr(word),
+            found=excerpt(word),
             expected="a word without spaces",
         )
         check(
             word not in known_from,
             where=where,
-            found=f"{word!r}, which is {known_from.get(word)} already",
+            found=f"{excerpt(word)}, which is {known_from.get(word)} already",
             expected="a new word",
         )
         known_from[word] = f"on line {number}"
@@ -120,9 +120,10 @@ def _check_whole(tokenizer: Tokenizer, words: Sequence[str], first_id: int, sour
         return
     first = wrong[0]
     others = f" ({len(wrong)} lines like it)" if len(wrong) > 1 else ""
+    pieces = excerpt(" ".join(tokenizer.pieces(encoded[first])))
     raise mismatch(
         where=f"{source}, line {first + 1}",
-        found=f"{words[first]!r}, read as {' '.join(tokenizer.pieces(encoded[first]))!r}{others}",
+        found=f"{excerpt(words[first])}, read as {pieces}{others}",
         expected=(
             "a word that BERT does not split, in lower case where the tokenizer is uncased, and "
             "without accents where it strips them"

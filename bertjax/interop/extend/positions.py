@@ -8,6 +8,7 @@ import numpy as np
 from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.interop.extend.leaves import leaf_of, replace_leaf
+from bertjax.model.attention.relative_attention import nearest_distances
 from bertjax.model.functional import Params
 
 PositionMethod = Literal["auto", "tile", "interpolate", "keep", "scale"]
@@ -40,17 +41,16 @@ def extend_positions(
 
     After `tile` and `keep` the outputs for inputs no longer than before stay the same to the bit;
     `interpolate` and `scale` change those for every input. Windows of local attention stay as they
-    are, and so do the buckets of relative positions. Raises `UserError` if `length` is not above
-    `config.max_length`, and for a method that such positions do not have.
+    are, and so do the buckets of relative positions where inputs had far distances, which share
+    them. Raises `UserError` if `length` is not above `config.max_length`, and for a method that
+    such positions do not have.
     """
     _check_length(config, length)
     chosen = method_for(config, method)
-    # 0 stands for the number of positions, which is another one from now on.
-    furthest = config.relative_max_distance or config.max_position_embeddings
     extended = dataclasses.replace(
         config,
         max_position_embeddings=config.position_offset + length,
-        relative_max_distance=furthest if config.relative_positions else 0,
+        relative_max_distance=_furthest(config, length) if config.relative_positions else 0,
     )
     if chosen == "scale":
         factor = length / config.max_length
@@ -122,6 +122,18 @@ def change_rotary_bases(
         rotary_base=in_global or config.rotary_base,
         rotary_base_local=in_local or before,
     )
+
+
+def _furthest(config: ModelConfig, length: int) -> int:
+    """Return `relative_max_distance` with which the distances of before keep their buckets."""
+    # 0 stands for the number of positions, which is another one from now on.
+    furthest = config.relative_max_distance or config.max_position_embeddings
+    nearest = nearest_distances(config)
+    had_far = config.max_length - 1 > nearest
+    if not had_far and furthest - 1 <= nearest:
+        # All distances had buckets of their own, and up to here no formula gives far ones a bucket.
+        return config.position_offset + length
+    return furthest
 
 
 def _check_length(config: ModelConfig, length: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, excerpt
 from bertjax.interop.extend.leaves import leaf_of, replace_leaf
 from bertjax.model.functional import Params
 
@@ -115,7 +115,7 @@ def init_word_vectors(
         shape = np.shape(vectors[word])
         check(
             shape == (width,),
-            where=f"the vector of {word!r}",
+            where=f"the vector of {excerpt(word)}",
             found=f"shape {list(shape)}",
             expected=f"[{width}], as model.{width_field} says",
         )

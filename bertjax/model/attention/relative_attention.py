@@ -20,6 +20,11 @@ class RelativeVectors(NamedTuple):
     keys_RxHxK: Array
 
 
+def nearest_distances(config: ModelConfig) -> int:
+    """Return the distance up to which each distance has a bucket of its own."""
+    return (config.relative_positions + 1) // 2 // 2
+
+
 def bucket_indices(config: ModelConfig, longest: int) -> np.ndarray:
     """Return the row of the table for each distance query - key in -(n - 1)..n - 1, int32 [2n - 1].
 
@@ -28,7 +33,7 @@ def bucket_indices(config: ModelConfig, longest: int) -> np.ndarray:
     """
     rows = config.relative_positions
     buckets = (rows + 1) // 2
-    middle = buckets // 2
+    middle = nearest_distances(config)
     limit = config.relative_max_distance or config.max_position_embeddings
     distances = np.arange(1 - longest, longest)
     far = np.full(distances.shape, buckets)

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bertjax.errors import mismatch
+from bertjax.errors import excerpt, mismatch
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.schemes import (
     Scheme,
@@ -152,7 +152,7 @@ def check_same_form(
     for tag in unknown_tags(examples, labels):
         parts = form.parts(tag)
         if parts in written:
-            expected[tag] = f"{written[parts]!r}, as the training set writes it"
+            expected[tag] = f"{excerpt(written[parts])}, as the training set writes it"
         elif parts and parts.prefix not in prefixes:
             expected[tag] = f"a tag in the scheme of the training set: {shown(labels)}"
     _check_none_of(expected, examples, f"{name}: ")
@@ -177,10 +177,10 @@ def _check_none_of(
             if tag in expected:
                 raise mismatch(
                     where=f"{prefix}{_where(example, word)}",
-                    found=f"the tag {tag!r}",
+                    found=f"the tag {excerpt(tag)}",
                     expected=expected[tag],
                 )
 
 
 def _where(example: TaggedExample, word: int) -> str:
-    return f"sentence {example.id}, word {word + 1} {example.words[word]!r}"
+    return f"sentence {example.id}, word {word + 1} {excerpt(example.words[word])}"

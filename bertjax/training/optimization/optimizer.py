@@ -14,8 +14,10 @@ from bertjax.training.optimization.mixout import keep_first_values
 
 # Names of biases, and of the scale of layer norms. The original BERT excludes them from weight
 # decay, and LAMB's authors from the trust ratio too.
+# The weights of `layer_mix` decay: GPT-BERT's authors spare biases and layer norms alone.
 NOT_DECAYED = ("bias", "scale")
-STACKED = "layers"  # below this group a parameter's first axis counts layers
+# Below the first group a parameter's first axis counts layers, and that of the second sublayers.
+STACKED = ("layers", "mix")
 
 
 def decay_mask(params: Params) -> Params:
@@ -85,8 +87,9 @@ def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.Gradien
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
     """Return LAMB's ratio (arXiv 1904.00962, algorithm 2): steps times |parameter| / |step|.
 
-    Each layer of a stack has its own ratio. The ratio is 1 if one of the two norms is 0, and for
-    biases and layer norms, as in the authors' implementation.
+    Each layer of a stack has its own ratio, and so has each row of `layer_mix`, which is a vector
+    of its own in the code of GPT-BERT's authors. The ratio is 1 if one of the two norms is 0, and
+    for biases and layer norms, as in the implementation of LAMB's authors.
     """
 
     def init(params: Any) -> optax.EmptyState:
@@ -95,7 +98,7 @@ def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
     def scaled(path: Any, step: Array, param: Array) -> Array:
         if path[-1].key in NOT_DECAYED:
             return step
-        is_stacked = any(key.key == STACKED for key in path)
+        is_stacked = any(key.key in STACKED for key in path)
         axes = tuple(range(1 if is_stacked else 0, step.ndim))
         norm = jnp.sqrt(jnp.sum(param**2, axes, keepdims=True))
         step_norm = jnp.sqrt(jnp.sum(step**2, axes, keepdims=True))

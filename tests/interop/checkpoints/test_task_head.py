@@ -44,6 +44,7 @@ MODELS = {
     "albert": dataclasses.replace(SMALL_MODEL, embedding_size=8, share_layers=True),
     "electra": dataclasses.replace(SMALL_MODEL, embedding_size=8),
 }
+MODELS["xlm-roberta"] = dataclasses.replace(MODELS["roberta"], exported_as="xlm-roberta")
 CLASSES = {
     "classification": "AutoModelForSequenceClassification",
     "choice": "AutoModelForMultipleChoice",
@@ -88,6 +89,7 @@ def task_logits(run, batch):
 PAIRS = [("bert", name) for name in TASKS] + [
     ("roberta", name) for name in ("class", "choice", "spans")
 ]
+PAIRS += [("xlm-roberta", name) for name in ("class", "choice", "tagging")]
 PAIRS += [("albert", "number"), ("albert", "tagging"), ("electra", "tagging"), ("electra", "spans")]
 
 
@@ -242,6 +244,21 @@ def test_a_head_that_their_architecture_has_not_is_refused(tmp_path):
     run = save_run(tmp_path / "run", MODELS["electra"], TASKS["class"])
     with pytest.raises(UserError, match="model.heads: found pooler, expected a head of electra"):
         bertjax.export_model(run, tmp_path / "out", "huggingface")
+
+
+def test_the_pooler_of_another_task_does_not_matter_to_a_task_on_tokens(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    run = save_run(tmp_path / "run", MODELS["electra"], TASKS["class"], TASKS["tagging"])
+    bertjax.export_model(run, tmp_path / "out", "huggingface", task="ner")
+    loaded, report = transformers.AutoModelForTokenClassification.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert (type(loaded).__name__, any(report.values())) == ("ElectraForTokenClassification", False)
+    head = loaded.classifier.weight.detach().numpy().T
+    np.testing.assert_array_equal(head, load_with_head(run, "ner")[0].params["task_head"]["kernel"])
+    # The other task's head reads it, and the class has none.
+    with pytest.raises(UserError, match="model.heads: found pooler, expected a head of electra"):
+        bertjax.export_model(run, tmp_path / "texts", "huggingface", task="topics")
 
 
 def test_what_is_left_behind_is_said(tmp_path, caplog):

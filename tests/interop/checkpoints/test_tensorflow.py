@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 import bertjax
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import tensorflow
+from bertjax.model import functional
 from tests.factory import SMALL_MODEL
 from tests.interop.damage import damage, damages
 from tests.interop.trees import same
@@ -23,7 +24,7 @@ def random_params(config):
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda x: rng.normal(size=x.shape).astype(np.float32),
-        bertjax.init(config, jax.random.key(0)),
+        functional.shapes(config),
     )
 
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from bertjax.config import family
 from bertjax.errors import UserError
+from bertjax.interop.checkpoints.families.matching import matching_family
 from bertjax.interop.extend.positions import change_rotary_bases, extend_positions
 from bertjax.model import functional
+from bertjax.model.attention.relative_attention import bucket_indices
 from tests.factory import SMALL_MODEL, random_batch
 
 MODEL = SMALL_MODEL
@@ -145,6 +147,25 @@ def test_the_buckets_of_relative_positions_stay_where_they_were():
     again, _ = extend_positions(grown, {}, 80)
     assert again.relative_max_distance == 16
     assert extend_positions(LOCAL, {}, 40)[0].relative_max_distance == 0
+
+
+@pytest.mark.parametrize("name", ["deberta-v2", "gpt_bert"])
+@pytest.mark.parametrize("middle", [15, 16, 40])
+def test_a_model_with_near_distances_only_can_still_be_exported_when_it_has_grown(name, middle):
+    rows = 4 * middle - (name == "gpt_bert")
+    config = family(name, **TINY, relative_positions=rows)
+    assert matching_family(config).name == name
+    for length in (17, 40, 80):
+        grown, _ = extend_positions(config, {}, length)
+        assert grown.relative_max_distance == length
+        assert matching_family(grown).name == name
+        for size in (2, 16):
+            np.testing.assert_array_equal(bucket_indices(grown, size), bucket_indices(config, size))
+
+
+def test_a_far_distance_that_was_chosen_stays_where_it_says_more_than_the_length():
+    config = family("deberta-v2", **TINY, relative_positions=64, relative_max_distance=512)
+    assert extend_positions(config, {}, 40)[0].relative_max_distance == 512
 
 
 def test_scaled_positions_give_every_second_token_the_angles_of_half_the_distance():

@@ -33,6 +33,7 @@ OF_TRAINING = {
     "dropout_bits",
     "dropout_places",
     "dtype",
+    "exported_as",
     "hidden_dropout_prob",
     "initializer",
     "initializer_range",

@@ -18,6 +18,7 @@ from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.factory import SMALL_MODEL
+from tests.programs import encode, init
 from tests.xla import WITH_FUSION_EMITTERS
 
 LONGER = dataclasses.replace(SMALL_MODEL, max_position_embeddings=64)
@@ -93,24 +94,23 @@ def test_some_queries_at_a_time_agree_with_all_at_once_with_their_gradients(leng
     def loss(q, k, v):
         return jnp.square(attention.attention(LONGER, q, k, v, segments)).sum()
 
-    whole = jax.value_and_grad(loss, (0, 1, 2))(q, k, v)
+    whole = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(q, k, v)
     monkeypatch.setattr(long_attention, "CHUNKED_FROM", 32)
     monkeypatch.setattr(long_attention, "CHUNK", 10)
     assert "while" in jax.jit(loss).lower(q, k, v).as_text()
-    parts = jax.value_and_grad(loss, (0, 1, 2))(q, k, v)
+    parts = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(q, k, v)
     for mine, theirs in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
         assert np.allclose(mine, theirs, atol=1e-5)
 
 
 def reached(config, length):
     """The places whose hidden state changes when the first id does."""
-    params = functional.init(config, jax.random.key(0))
+    params = init(config, jax.random.key(0))
     ids = np.random.default_rng(0).integers(1, config.vocab_size, (1, length))
     other = ids.copy()
     other[0, 0] = 1 + other[0, 0] % (config.vocab_size - 1)
     one, two = (
-        np.asarray(functional.encode(config, params, {"input_ids": i}).hidden_BxLxD)
-        for i in (ids, other)
+        np.asarray(encode(config, params, {"input_ids": i}).hidden_BxLxD) for i in (ids, other)
     )
     return np.flatnonzero((one != two).any(-1)[0])
 
@@ -152,16 +152,11 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
 
 def test_devices_that_share_a_row_agree_with_one():
     config = windowed(6, 2, num_hidden_layers=2, heads=())
-    params = functional.init(config, jax.random.key(1))
+    params = init(config, jax.random.key(1))
     batch = {"input_ids": np.random.default_rng(0).integers(1, config.vocab_size, (2, 48))}
     layout = MeshLayout(make_mesh(MeshConfig(data=2, tensor=2, sequence=2)))
     one, eight = (
-        jax.jit(
-            lambda params, way=way: (
-                functional.encode(config, params, batch, layout=way).hidden_BxLxD
-            )
-        )(params)
-        for way in (ANYWHERE, layout)
+        encode(config, params, batch, layout=way).hidden_BxLxD for way in (ANYWHERE, layout)
     )
     assert np.allclose(one, eight, atol=1e-5)
 

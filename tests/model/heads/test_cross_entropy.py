@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ def test_agrees_with_logs_of_probabilities(seed, rows, classes, scale):
     exact = logits.astype(np.float64)
     exact = exact - exact.max(-1, keepdims=True)
     losses = np.log(np.exp(exact).sum(-1)) - exact[np.arange(rows), labels]
-    loss, correct, weight, nll = weighted_cross_entropy(logits, labels, weights)
+    loss, correct, weight, nll = jax.jit(weighted_cross_entropy)(logits, labels, weights)
     assert float(nll) == float(loss)
     assert float(loss) == pytest.approx((losses * weights).sum(), rel=1e-4, abs=1e-4)
     assert float(correct) == pytest.approx(
@@ -59,18 +61,22 @@ def drawn(seed, rows, width, classes, dtype=jnp.float32):
     return (jnp.asarray(x, dtype), table, bias), (rng.integers(0, classes, rows), weights)
 
 
+# One program for each way and shape: operation by operation there are dozens.
+@partial(jax.jit, static_argnums=0)
+def values_and_gradients(way, inputs, targets):
+    """A way's values, and the gradients of twice the loss."""
+
+    def loss(*inputs):
+        actual = way(*inputs, *targets)
+        return 2 * actual.loss, actual
+
+    (_, actual), gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs)
+    return actual, way(*inputs, *targets), gradient
+
+
 def compared(inputs, targets):
-    """The two ways' values, and the gradients of twice the loss."""
-
-    def of(way):
-        def loss(*inputs):
-            actual = way(*inputs, *targets)
-            return 2 * actual.loss, actual
-
-        (_, actual), gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs)
-        return actual, way(*inputs, *targets), gradient
-
-    return jax.tree.leaves(of(product_cross_entropy)), jax.tree.leaves(of(by_scores))
+    ways = product_cross_entropy, by_scores
+    return [jax.tree.leaves(values_and_gradients(way, inputs, targets)) for way in ways]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 
 from bertjax.config import OptimizerConfig
+from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.model import functional
 from bertjax.training.optimization.optimizer import decay_mask, make_optimizer
 from tests.factory import SMALL_MODEL
+from tests.families.tiny import tiny
 
 
 def test_weight_decay_spares_biases_and_layer_norms_also_when_stacked():
@@ -13,6 +15,21 @@ def test_weight_decay_spares_biases_and_layer_norms_also_when_stacked():
     for path, decays in jax.tree_util.tree_leaves_with_path(decay_mask(params)):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         assert decays == (not name.endswith(("bias", "scale"))), name
+
+
+def test_what_decays_of_gpt_bert_is_what_its_authors_let_decay():
+    params = functional.init(tiny("gpt_bert"), jax.random.key(0))
+    name_of = torch_dialect("gpt_bert").name
+    decays = {}
+    for path, decayed in jax.tree_util.tree_leaves_with_path(decay_mask(params)):
+        decays[name_of(jax.tree_util.keystr(path, simple=True, separator="/"))] = decayed
+    # The rule of their training scripts, by the names that their parameters have.
+    assert decays == {
+        name: not any(part in name for part in ("bias", "layer_norm")) for name in decays
+    }
+    assert decays["transformer.dwa_modules.alphas.{}"]
+    assert decays["embedding.relative_embedding"]
+    assert not decays["embedding.relative_layer_norm.weight"]
 
 
 def test_three_updates_follow_adamw_worked_by_hand():
@@ -96,6 +113,25 @@ def test_the_first_step_of_the_original_optimizer_is_a_tenth_over_the_root_of_a_
         {"kernel": np.full((2, 2), 0.5, np.float32)}, optimizer.init(params), params
     )
     assert np.allclose(updates["kernel"], -0.1 / np.sqrt(0.001))  # Adam's would be -1
+
+
+def test_each_row_of_the_mix_has_its_own_trust_ratio():
+    optimizer = make_optimizer(OptimizerConfig(algorithm="lamb", weight_decay=0.1, max_grad_norm=0))
+    rng = np.random.default_rng(3)
+    # Row i mixes i + 2 outputs; what comes after is 0 and has no gradient.
+    rows = np.tril(rng.normal(size=(4, 5)), 1).astype(np.float32)
+    grads = np.tril(rng.normal(size=(4, 5)), 1).astype(np.float32)
+
+    def updates(leaf, grad, name):
+        params = {"encoder": {name: leaf}}
+        state = optimizer.init(params)
+        return optimizer.update({"encoder": {name: grad}}, state, params)[0]["encoder"][name]
+
+    together = updates(rows, grads, "mix")
+    for i in range(4):
+        alone = updates(rows[i, : i + 2], grads[i, : i + 2], "alpha")
+        np.testing.assert_allclose(together[i, : i + 2], alone, rtol=1e-5)
+        assert not np.any(together[i, i + 2 :])
 
 
 def test_each_layer_of_a_stack_has_its_own_trust_ratio():

@@ -9,7 +9,7 @@ from typing import Any
 from bertjax.config import Head, ModelConfig
 from bertjax.config.families import FAMILIES as PRESETS
 from bertjax.config.layers import BIASES
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, excerpt, mismatch
 from bertjax.interop.checkpoints.families.family import SIGNS_OF_HEAD, Family
 from bertjax.interop.checkpoints.families.table import (
     FAMILIES,
@@ -35,6 +35,7 @@ _FREE = (
     "dropout_bits",
     "heads",
     "token_pooler",  # only for heads on tokens
+    "exported_as",
 )
 _OF_HEADS: dict[Head, tuple[str, ...]] = {
     "mlm": ("mlm_transform", "mlm_hidden_size", "mlm_act", "mlm_norm", "mlm_tied"),
@@ -48,21 +49,29 @@ _WINDOWS = ("rotary_base_local", "global_attn_every_n_layers", "first_global_lay
 def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family:
     """Return the family with the model `config`, fine-tuned where there is a `head`.
 
-    Raises `UserError` naming the field with which no family is left.
+    Of several it is the one that `config.exported_as` names, or else the first. Raises `UserError`
+    naming the field with which no family is left.
     """
     nearest: tuple[int, str, Any, Any, Family] | None = None
-    for family in FAMILIES.values():
+    refused: UserError | None = None
+    for family in _in_order(config.exported_as):
         kept = dataclasses.replace(config, heads=exported_heads(family, config, head))
         differing = _differing(family, kept)
         expected_pooler = PRESETS[family.name].get("token_pooler", False)
         if head is not None and head.on_tokens and config.token_pooler != expected_pooler:
             differing["token_pooler"] = (config.token_pooler, expected_pooler)
         if not differing:
-            _check_heads(family, config)
-            return family
+            # Beside a task's head the export leaves out what that head does not read.
+            lacking = _lacking_head(family, kept if head is not None else config)
+            if lacking is None:
+                return family
+            refused = refused or lacking
+            continue
         name, (found, expected) = next(iter(differing.items()))
         if nearest is None or len(differing) <= nearest[0]:
             nearest = (len(differing), name, found, expected, family)
+    if refused is not None:
+        raise refused
     assert nearest is not None
     _, name, found, expected, family = nearest
     raise mismatch(
@@ -70,6 +79,17 @@ def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family
         found=found,
         expected=f"{expected}, as in {family.name}: no family of transformers has this model",
     )
+
+
+def _in_order(first: str) -> list[Family]:
+    """Return all families, beginning with the one of this name; '' for none."""
+    check(
+        not first or first in FAMILIES,
+        where="model.exported_as",
+        found=excerpt(first),
+        expected=f"one of {', '.join(FAMILIES)}",
+    )
+    return sorted(FAMILIES.values(), key=lambda family: family.name != first)
 
 
 def exported_heads(family: Family, config: ModelConfig, task: TaskHead | None) -> tuple[Head, ...]:
@@ -90,16 +110,18 @@ def class_of(family: Family, config: ModelConfig) -> str:
     return next(fitting, list(family.classes)[-1])
 
 
-def _check_heads(family: Family, config: ModelConfig) -> None:
+def _lacking_head(family: Family, config: ModelConfig) -> UserError | None:
+    """Return the error for a head of `config` that the family has not; None if it has all."""
     for head in config.heads:
         # A pooler that computes nothing has no parameters.
         is_empty = head == "pooler" and config.pooler == "none"
-        check(
-            is_empty or any(family.names[0].has(path) for path in SIGNS_OF_HEAD[head]),
-            where="model.heads",
-            found=head,
-            expected=f"a head of {family.name}, which the other settings make it",
-        )
+        if not (is_empty or any(family.names[0].has(path) for path in SIGNS_OF_HEAD[head])):
+            return mismatch(
+                where="model.heads",
+                found=head,
+                expected=f"a head of {family.name}, which the other settings make it",
+            )
+    return None
 
 
 def _differing(family: Family, config: ModelConfig) -> dict[str, tuple[Any, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertjax.config import ModelConfig
+from bertjax.config.field_types import shown
 from bertjax.interop.checkpoints.families.rules import Rule, Values
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
@@ -29,7 +30,12 @@ def _rotation(values: Values, name: str, params: Any, base: Any) -> _Rotation:
     if params.get("partial_rotary_factor") not in (None, 1, 1.0):
         raise values.refused(name, "partial_rotary_factor 1", params)
     scaling = params.get("factor", 1.0) if kind == "linear" else 1.0
-    return _Rotation(params.get("rope_theta") or base, scaling)
+    given = params.get("rope_theta")
+    found = base if given is None else given
+    if found == 0:
+        # In the model 0 is the base of global layers.
+        raise values.refused(name, "a base of 1 or more", found)
+    return _Rotation(found, scaling)
 
 
 def _written(base: float, scaling: float) -> dict[str, Any]:
@@ -97,7 +103,8 @@ class RotaryWindows(Rule):
             if every == 0:
                 raise values.refused("global_attn_every_n_layers", "1 or more", 0)
             return every, self.first, every > 1
-        layers = values.get("num_hidden_layers", "all")
+        count = values.get("num_hidden_layers")
+        layers = "all" if count is None else shown(count)
         known = isinstance(types, list) and set(map(str, types)) <= {GLOBAL, LOCAL}
         if not known or len(types) != values.get("num_hidden_layers", len(types)):
             raise values.refused("layer_types", f"{GLOBAL} or {LOCAL} of {layers} layers")

@@ -43,6 +43,10 @@ class Values:
         """Return the value of a field."""
         return self._values.get(name, default)
 
+    def replaced(self, fields: Mapping[str, Any]) -> "Values":
+        """Return the fields of config.json with these in the place of its own."""
+        return Values({**self._values, **fields}, self.where, {})
+
     def refused(self, name: str, expected: str, found: Any = None) -> UserError:
         """Return the error for a field; `found` is its value if not given."""
         value = self.get(name) if found is None else found

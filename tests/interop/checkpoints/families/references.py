@@ -41,9 +41,8 @@ def _with_head(name: str, **fields: Any) -> Reference:
 
 
 REFERENCES = {
-    "xlm_roberta": Reference(
-        "XLMRobertaForMaskedLM", {**SHAPE, "pad_token_id": 1}, is_written_alike=False
-    ),
+    "xlm_roberta": Reference("XLMRobertaForMaskedLM", {**SHAPE, "pad_token_id": 1}),
+    "electra": _with_head("ElectraForMaskedLM", embedding_size=16),
     "distilbert": Reference(
         "DistilBertForMaskedLM",
         {

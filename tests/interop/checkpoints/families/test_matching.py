@@ -4,13 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import family
+from bertjax.config import Config, family
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints.families.matching import class_of, matching_family
 from bertjax.interop.checkpoints.families.table import FAMILIES
 
-# RoBERTa's configuration is that of XLM-RoBERTa, and comes first.
-NAMES = sorted(set(FAMILIES) - {"xlm-roberta"})
+NAMES = sorted(FAMILIES)
 
 
 @st.composite
@@ -36,12 +35,40 @@ def sizes(draw):
 def test_a_model_of_a_family_is_found_whatever_its_sizes(name, fields, has_mlm):
     if name == "distilbert":
         fields["layer_norm_eps"] = 1e-12  # a constant of its class
-    if name == "electra":
-        fields["embedding_size"] = 4  # without a projection its encoder is BERT's
     config = family(name, **fields, **({} if has_mlm else {"heads": ()}))
     found = matching_family(config)
     assert found.name == name
     assert (class_of(found, config) != list(found.classes)[-1]) == has_mlm or name == "gpt_bert"
+
+
+@pytest.mark.parametrize(
+    "name, changes, first",
+    [
+        ("xlm-roberta", {}, "roberta"),
+        ("electra", {}, "bert"),
+        ("ultrabert", {"local_attention": 0, "heads": ()}, "eurobert"),
+    ],
+)
+def test_of_several_families_with_the_model_it_is_the_one_that_it_came_from(name, changes, first):
+    config = dataclasses.replace(family(name), **changes)
+    assert matching_family(config).name == name
+    # A model that came from none of them.
+    assert matching_family(dataclasses.replace(config, exported_as="")).name == first
+
+
+def test_a_head_that_the_family_lacks_is_looked_for_in_the_next():
+    config = dataclasses.replace(family("electra"), heads=("pooler",))
+    assert matching_family(config).name == "bert"
+    projected = dataclasses.replace(config, embedding_size=4)
+    with pytest.raises(UserError, match="model.heads: found pooler, expected a head of electra"):
+        matching_family(projected)
+
+
+def test_a_family_that_is_none_is_refused():
+    with pytest.raises(UserError, match="model.exported_as: found 'berta', expected one of bert, "):
+        matching_family(dataclasses.replace(family("bert"), exported_as="berta"))
+    with pytest.raises(UserError, match="model.exported_as: found 'berta', .*; the nearest is"):
+        Config(model=family("bert", exported_as="berta"))
 
 
 @pytest.mark.parametrize(

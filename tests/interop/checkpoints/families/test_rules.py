@@ -13,7 +13,6 @@ from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface
 from bertjax.interop.checkpoints.families.matching import matching_family
 from bertjax.interop.checkpoints.families.table import check_config, family_of, read_config
-from bertjax.interop.extend.positions import extend_positions
 
 safetensors = pytest.importorskip("safetensors.numpy")
 transformers = pytest.importorskip("transformers")
@@ -108,16 +107,16 @@ def test_an_object_without_a_base_has_that_of_transformers():
     assert (config.rotary_base, config.rotary_base_local) == expected
 
 
-def test_a_grown_model_whose_far_distances_the_class_counts_otherwise_is_not_exported():
+def test_a_model_whose_far_distances_the_class_counts_otherwise_is_not_exported():
     before = family("deberta-v2", **{**SIZES, "max_position_embeddings": 16}, relative_positions=64)
     assert matching_family(before).name == "deberta-v2"
-    grown, _ = extend_positions(before, {}, 64)
+    longer = dataclasses.replace(before, max_position_embeddings=64, relative_max_distance=16)
     message = "model.relative_max_distance: found 16, expected 18, as in deberta-v2"
     with pytest.raises(UserError, match=message):
-        matching_family(grown)
-    assert matching_family(dataclasses.replace(grown, relative_max_distance=18))
+        matching_family(longer)
+    assert matching_family(dataclasses.replace(longer, relative_max_distance=18))
     # Rows of 17 tokens have only distances with a bucket of their own.
-    assert matching_family(extend_positions(before, {}, 17)[0])
+    assert matching_family(dataclasses.replace(longer, max_position_embeddings=17))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,12 @@ from bertjax.interop.checkpoints.families.table import (
     read_config,
     write_config,
 )
-from tests.interop.checkpoints.families.references import REFERENCES, made, padded_rows
+from tests.interop.checkpoints.families.references import (
+    REFERENCES,
+    Reference,
+    made,
+    padded_rows,
+)
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -101,6 +106,31 @@ def test_a_head_for_masked_words_that_tasks_begin_with_is_the_pooler_too(tmp_pat
     assert [written[name] for name in names] == [0, 2, 2, 3, 3]
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_class_for_a_task_has_no_head_for_masked_words(has_bias, tmp_path):
+    fields = {**REFERENCES["modernbert"].fields, "decoder_bias": has_bias}
+    made(Reference("ModernBertForTokenClassification", fields)).save_pretrained(tmp_path)
+    config, params = huggingface.load(tmp_path, ["classifier"])
+    assert config.heads == ("pooler",)
+    assert "mlm" not in params
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["architectures"] == ["ModernBertForTokenClassification"]
+    # A file without the name of its class still has the last layer of the task.
+    without = {name: value for name, value in values.items() if name != "architectures"}
+    (tmp_path / "config.json").write_text(json.dumps(without))
+    assert huggingface.load(tmp_path, ["classifier"])[0].heads == ("pooler",)
+    # A file whose last layer was cut off still has the name of its class.
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    file = str(tmp_path / "model.safetensors")
+    left = {
+        name: array
+        for name, array in safetensors.load_file(file).items()
+        if not name.startswith("classifier")
+    }
+    safetensors.save_file(left, file, metadata={"format": "pt"})
+    assert huggingface.load(tmp_path)[0].heads == ("pooler",)
+
+
 def test_weights_of_flax_are_read_of_families_that_were_there(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "eurobert"}))
     (tmp_path / "flax_model.msgpack").write_bytes(msgpack_serialize({"a": np.ones(1, "f4")}))
@@ -171,6 +201,38 @@ def test_old_names_of_windows_and_bases_mean_what_they_did():
     assert config == read(transformers.ModernBertConfig(**OLD_WINDOWS).to_dict())
 
 
+WINDOW_OF_EACH, BASE_OF_EACH = [4, 4, 0, 4, 4, None], [90.0, 90.0, 8000.0] * 2
+OLD_LISTS = {
+    "attention_windows": WINDOW_OF_EACH,
+    "rope_theta": BASE_OF_EACH,
+    "num_hidden_layers": 6,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rope_theta": None},
+        {"attention_windows": [0] * 6, "rope_theta": [500.0] * 6},
+        {"attention_windows": [3] * 6, "rope_theta": [500.0] * 6},
+        {"attention_windows": [0, 7, 0, 7, 0, 7], "rope_theta": [5.0, 6.0] * 3},
+        {"sliding_window": 4},
+    ],
+)
+def test_a_window_and_a_base_for_each_layer_mean_what_they_did(changes):
+    values = {name: value for name, value in (OLD_LISTS | changes).items() if value is not None}
+    config = read({"model_type": "ultrabert", **values})
+    assert config == read(transformers.UltrabertConfig(**values).to_dict())
+    windows = values["attention_windows"]
+    assert config.attends_globally == tuple(not window for window in windows)
+    assert config.local_attention == 2 * max(window or 0 for window in windows)
+    if "rope_theta" in values:
+        bases = {config.is_global(i): base for i, base in enumerate(values["rope_theta"])}
+        assert bases.get(True, config.rotary_base) == config.rotary_base
+        assert bases.get(False, config.rotary_base_local) == config.rotary_base_local
+
+
 def test_the_field_names_of_the_authors_of_nomic_bert_are_read():
     authors = {
         "n_embd": 32,
@@ -219,7 +281,7 @@ ODD_ROTATIONS = (
 OTHER_FIELDS = (
     *("rope_scaling", "rope_theta", "rope_parameters", "layer_types", "global_rope_theta"),
     *("partial_rotary_factor", "global_attn_every_n_layers", "mlp_dropout", "embedding_dropout"),
-    *("tie_word_embeddings", "share_att_key", "model_type"),
+    *("tie_word_embeddings", "share_att_key", "model_type", "attention_windows"),
 )
 
 
@@ -251,6 +313,7 @@ PARTS = ["full_attention", "sliding_attention"]
         ("modernbert", {"layer_types": PARTS, "num_hidden_layers": 3}, "layer_types: found ['full_attention', 'sliding_attention'], expected full_attention or sliding_attention of 3 layers"),
         ("modernbert", {"layer_types": ["chunked_attention"], "num_hidden_layers": 1}, "layer_types: found ['chunked_attention']"),
         ("modernbert", {"layer_types": "full_attention"}, "layer_types: found 'full_attention'"),
+        ("modernbert", {"layer_types": PARTS, "num_hidden_layers": "x" * 999}, f"sliding_attention of '{'x' * 199} layers"),
         ("modernbert", {"global_attn_every_n_layers": 0}, "global_attn_every_n_layers: found 0"),
         ("modernbert", {"global_rope_theta": "far"}, "rotary_base: found 'far'"),
         ("modernbert", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_parameters: found {'type': 'yarn', 'factor': 4.0}, expected rope_type default or linear"),
@@ -267,6 +330,21 @@ PARTS = ["full_attention", "sliding_attention"]
         ("eurobert", {"partial_rotary_factor": 0.5}, "partial_rotary_factor: found 0.5, expected 1"),
         ("eurobert", {"num_key_value_heads": 5}, "num_key_value_heads: found 5, expected a divisor"),
         ("eurobert", {"num_key_value_heads": True}, "num_key_value_heads: found True"),
+        ("ultrabert", {**OLD_LISTS, "attention_windows": [4, 2, 0, 4, 4, 0]}, "attention_windows: found [2, 4], expected one width"),
+        ("ultrabert", {**OLD_LISTS, "attention_windows": 4}, "attention_windows: found 4, expected a list"),
+        ("ultrabert", {**OLD_LISTS, "attention_windows": [4, -1] * 3}, "attention_windows: found [4, -1, 4, -1, 4, -1], expected a list of whole numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": 500.0}, "rope_theta: found 500.0, expected a list of 6 numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": [500.0]}, "rope_theta: found [500.0], expected a list of 6 numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": [1.0, 2.0] * 3}, "expected the same in all layers of sliding_attention"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": ["far"] * 6}, "found 'far'"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": [None] * 6}, "expected a list of 6 numbers"),
+        ("ultrabert", {**OLD_LISTS, "rope_theta": [0, 0, 500.0] * 2}, "rope_parameters: found 0, expected a base of 1 or more"),
+        ("modernbert", {"local_rope_theta": 0}, "rope_parameters: found 0, expected a base of 1 or more"),
+        ("ultrabert", {"rope_theta": [500.0] * 32}, "expected no such field, or attention_windows beside it"),
+        ("ultrabert", {**OLD_LISTS, "sliding_window": 8}, "sliding_window: found 8, expected 4, as the lists of all layers say"),
+        ("ultrabert", {**OLD_LISTS, "layer_types": [PARTS[0]] * 6}, "layer_types: found ['full_attention',"),
+        ("ultrabert", {**OLD_LISTS, "num_hidden_layers": 5}, "expected full_attention or sliding_attention of 5 layers"),
+        ("eurobert", {"rope_parameters": {"rope_theta": 0}}, "rope_parameters: found 0, expected a base"),
         ("nomic_bert", {"activation_function": "gelu"}, "activation_function: found 'gelu', expected 'swiglu'"),
         ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction: found 0.5"),
         ("nomic_bert", {"rotary_scaling_factor": 2}, "rotary_scaling_factor: found 2, expected no such field"),

@@ -1,0 +1,1 @@
+"""Exported folders in the runtimes that serve them, each in a process of its own."""

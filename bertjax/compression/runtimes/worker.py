@@ -1,0 +1,70 @@
+"""The process of a runtime: `python -m bertjax.compression.runtimes.worker RUNTIME FOLDER THREADS`.
+
+It answers messages (`wire.py`) until its input ends. `run` computes outputs, `time` computes them
+several times and returns the seconds of each call.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bertjax.compression.runtimes import wire
+from bertjax.compression.runtimes.programs import PROGRAMS, Program
+from bertjax.errors import one_line
+
+
+def main(arguments: list[str]) -> int:
+    """Answer messages until the input ends; return the exit status."""
+    runtime, folder, threads = arguments
+    # Libraries print: what is not an answer goes to the standard error.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        program = PROGRAMS[runtime](Path(folder), int(threads))
+    # Whatever a runtime raises for a file, it is the file's: the other process says it in one line.
+    except Exception as error:
+        wire.send(answers, {"error": _described(error)})
+        return 0
+    wire.send(answers, {"version": program.version, "outputs": list(program.outputs)})
+    questions = sys.stdin.buffer
+    while True:
+        try:
+            question = wire.receive(questions)
+        except EOFError:
+            return 0
+        _answer(program, question, answers)
+
+
+def _answer(program: Program, question: wire.Message, answers: IO[bytes]) -> None:
+    header, inputs = question
+    try:
+        if header["calls"] == 0:
+            wire.send(answers, {}, program.run(inputs, header["outputs"]))
+        else:
+            seconds = _timed(program, inputs, header)
+            wire.send(answers, {}, {"seconds": seconds})
+    # As above: a row that is too long, an operator without a kernel.
+    except Exception as error:
+        wire.send(answers, {"error": _described(error)})
+
+
+def _timed(program: Program, inputs: dict[str, np.ndarray], header: dict[str, Any]) -> np.ndarray:
+    """Return the seconds of each of `header["calls"]` calls, float64 [calls]."""
+    seconds = np.empty(header["calls"])
+    for call in range(header["calls"]):
+        begin = time.perf_counter()
+        program.run(inputs, header["outputs"])
+        seconds[call] = time.perf_counter() - begin
+    return seconds
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
