@@ -27,7 +27,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
 from bertjax.given_files import place_of
 from bertjax.inference.embed import Pooling
-from bertjax.inference.static_table import StaticTable, read_static_table
+from bertjax.inference.static_table import WEIGHTS, StaticTable, read_static_table
 from bertjax.inference.vector_files import STDIN, read_lines
 from bertjax.progress import Progress, silent
 from bertjax.storage import exact_version_of
@@ -96,9 +96,13 @@ class StaticFacts(NamedTuple):
     """How many of them mean nothing in a text, and have a vector of zeros."""
     dimensions: int
     """Numbers in a vector."""
+    components: int
+    """How many of them are principal components: all or 0."""
     explained: float
     """Share of the variance that the principal components keep."""
     pooling: str
+    bytes: int
+    """Size of the file of the table."""
     seconds: float
 
 
@@ -117,15 +121,18 @@ class _Table(NamedTuple):
 def distill_static(
     run: epath.PathLike,
     to: epath.PathLike,
-    options: StaticOptions | None = None,
     *,
+    dimensions: int | None = None,
+    pooling: str = "",
+    corpus: str = "",
+    sif_coefficient: float = 1e-4,
     progress: Progress = silent,
 ) -> StaticFacts | None:
     """Make a table of word vectors of a run or checkpoint in the new folder `to`.
 
-    Returns None where the same call made the folder before. `sentence-transformers` reads it as
-    `SentenceTransformer(folder)`, `model2vec` as `StaticModel.from_pretrained(folder)`, and
-    `bertjax.embed` too.
+    Returns None where the same call made the folder before. The options are those of
+    `StaticOptions`. `sentence-transformers` reads the folder as `SentenceTransformer(folder)`,
+    `model2vec` as `StaticModel.from_pretrained(folder)`, and `bertjax.embed` too.
 
     Special tokens and `[unused12]` have vectors of zeros: they mean nothing in a text. So an
     unknown word, which is `[UNK]`, does not change the direction of a text's vector.
@@ -133,12 +140,13 @@ def distill_static(
     Raises `UserError` if the options do not fit the model, if other programs would read other ids
     from the tokenizer, if the corpus has none of its pieces, or if `to` has other files.
 
-    >>> from bertjax.compression.static.distill_static import StaticOptions, distill_static
-    >>> facts = distill_static("runs/tiny", "static/tiny", StaticOptions(dimensions=8))
-    >>> facts.dimensions
-    8
+    >>> import bertjax
+    >>> facts = bertjax.distill_static("runs/tiny", "static/tiny", dimensions=8)
+    >>> bertjax.embed("static/tiny", ["the dog sees the cat.", "no one."]).shape
+    (2, 8)
     """
-    options, path = options or StaticOptions(), place_of(to)
+    options = StaticOptions(dimensions, pooling, corpus, sif_coefficient)
+    path = place_of(to)
     _, found = checkpoints.find_checkpoint(run)
     request = _request(found, options)
     # Before the model is loaded.
@@ -162,8 +170,10 @@ def distill_static(
         pieces=len(table.vectors),
         zeros=table.zeros,
         dimensions=table.vectors.shape[1],
+        components=table.components,
         explained=table.explained,
         pooling=table.pooling,
+        bytes=(path / WEIGHTS).stat().length,
         seconds=time.monotonic() - begin,
     )
 

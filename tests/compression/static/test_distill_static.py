@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import bertjax
-from bertjax.compression.static.distill_static import StaticOptions, distill_static
+from bertjax.compression.static.distill_static import distill_static
 from bertjax.compression.static.piece_vectors import piece_vectors
 from bertjax.compression.static.weighting import principal_components
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
@@ -40,7 +40,7 @@ def table_in(folder):
 
 
 def test_the_table_has_components_times_weights_and_zeros_where_nothing_is_meant(run, tmp_path):
-    facts = distill_static(run, tmp_path / "out", StaticOptions(dimensions=4))
+    facts = distill_static(run, tmp_path / "out", dimensions=4)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     table = table_in(tmp_path / "out")
     assert (table.dtype, table.shape) == (np.float32, (len(VOCABULARY), 4))
@@ -56,8 +56,7 @@ def test_the_table_has_components_times_weights_and_zeros_where_nothing_is_meant
 
 
 def test_without_components_and_weights_the_rows_are_the_teachers_vectors(run, tmp_path):
-    options = StaticOptions(dimensions=0, sif_coefficient=0, pooling="max")
-    distill_static(run, tmp_path / "out", options)
+    distill_static(run, tmp_path / "out", dimensions=0, sif_coefficient=0, pooling="max")
     vectors = piece_vectors(load_model(run), np.array(MEANT), "max")
     np.testing.assert_array_equal(table_in(tmp_path / "out")[MEANT], vectors)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -72,8 +71,8 @@ def test_a_small_teacher_has_as_many_components_as_there_are(run, tmp_path):
 
 def test_pieces_are_counted_in_a_corpus(run, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat\nthe the unheard\n")
-    options = StaticOptions(dimensions=0, corpus=str(tmp_path / "texts.txt"), sif_coefficient=0.5)
-    distill_static(run, tmp_path / "out", options)
+    corpus = str(tmp_path / "texts.txt")
+    distill_static(run, tmp_path / "out", dimensions=0, corpus=corpus, sif_coefficient=0.5)
     vectors = piece_vectors(load_model(run), np.array(MEANT), "mean")
     weights = np.ones(len(MEANT))
     # Three of four pieces are `the`; the unknown word is none.
@@ -88,7 +87,7 @@ def test_the_same_command_does_nothing_and_another_is_refused(run, tmp_path):
     before = (out / "model.safetensors").read_bytes()
     assert distill_static(run, out) is None
     with pytest.raises(UserError, match="found files there, expected a folder that is new"):
-        distill_static(run, out, StaticOptions(dimensions=3))
+        distill_static(run, out, dimensions=3)
     assert (out / "model.safetensors").read_bytes() == before
     distill_static(run, tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
@@ -98,7 +97,7 @@ def test_the_pooling_is_that_of_the_imported_model(tmp_path):
     said = {"imported": {"not_taken": ["pooling cls (1_Pooling)", "normalization (2_Normalize)"]}}
     run = save_teacher(tmp_path / "run", wordpiece(), said)
     assert distill_static(run, tmp_path / "out").pooling == "cls"
-    assert distill_static(run, tmp_path / "max", StaticOptions(pooling="max")).pooling == "max"
+    assert distill_static(run, tmp_path / "max", pooling="max").pooling == "max"
     said["imported"]["not_taken"][0] = "pooling mean + max (1_Pooling)"
     run = save_teacher(tmp_path / "both", wordpiece(), said)
     with pytest.raises(UserError, match=r"pooling: found mean \+ max, as .* was imported"):
@@ -131,7 +130,7 @@ def test_what_does_not_fit_is_refused_in_one_line_and_nothing_is_left(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.txt").write_text("Привет\n\n")
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        distill_static(run, tmp_path / "out", StaticOptions(**options))
+        distill_static(run, tmp_path / "out", **options)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
