@@ -31,6 +31,16 @@ class StaticCommand:
     """
     sif_coefficient: float = 1e-4
     """Weight of a piece of probability p: a / (a + p), with this a. 0: all have the weight 1."""
+    sts: str = ""
+    """File of rated pairs of sentences, SCORE TAB A TAB B on each line, on which the table and the
+    model are measured. Then the folder has card.json and README.md.
+    """
+    max_loss: str = ""
+    """Most that the table may lose of the model's figure on --sts, such as 15%: else nothing is
+    left, and the exit status is 3.
+    """
+    license: str = ""
+    """Licence that the card names, such as apache-2.0; by default that of the model's own card."""
 
 
 def is_static(words: Sequence[str]) -> bool:
@@ -44,7 +54,10 @@ def run(words: Sequence[str]) -> int:
     need(command.static, "distill", "--static with a run or checkpoint folder")
     need(command.to, "distill", "--to with the new folder")
     quiet_libraries()
-    # Imported after the checks: so a mistake is told without waiting for JAX.
+    from bertjax.compression.gate import parse_bound
+
+    max_loss = parse_bound(command.max_loss) if command.max_loss else None
+    from bertjax.compression.card import table_lines
     from bertjax.compression.static.distill_static import distill_static
     from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
@@ -58,6 +71,9 @@ def run(words: Sequence[str]) -> int:
             pooling=command.pooling,
             corpus=command.corpus,
             sif_coefficient=command.sif_coefficient,
+            sts=command.sts,
+            max_loss=max_loss,
+            license=command.license,
             progress=progress,
         )
     if facts is None:
@@ -67,6 +83,8 @@ def run(words: Sequence[str]) -> int:
     print(f"pooling: {facts.pooling}")
     share = f", {100 * facts.explained:.1f} % of the variance" if facts.components else ""
     print(f"numbers in a vector: {facts.dimensions}{share}")
+    for line in table_lines(facts.card) if facts.card else ():
+        print(line)
     print(f"seconds: {facts.seconds:.1f}")
     print(f"bytes: {facts.bytes:,}")
     print(f"written: {facts.folder}")

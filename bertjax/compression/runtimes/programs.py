@@ -142,8 +142,28 @@ class StablehloProgram:
         return {name: np.asarray(values[name]) for name in outputs}
 
 
+class StaticProgram:
+    """A table of word vectors, by NumPy."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        """Read the table."""
+        from bertjax.inference.static_table import read_static_table
+
+        self._table = read_static_table(folder)
+        self.version = f"numpy {np.__version__}"
+        self.outputs: tuple[str, ...] = ("vectors",)
+
+    def run(self, inputs: Arrays, outputs: list[str]) -> dict[str, np.ndarray]:
+        """Return the vector of each row."""
+        real = inputs["input_mask"] > 0
+        offsets = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
+        vectors = self._table.text_vectors(inputs["input_ids"][real], offsets)
+        return dict.fromkeys(outputs, vectors)
+
+
 PROGRAMS: Mapping[str, Callable[[Path, int], Program]] = {
     "onnx": OnnxProgram,
     "transformers": TransformersProgram,
     "stablehlo": StablehloProgram,
+    "static": StaticProgram,
 }

@@ -6,15 +6,18 @@ of those of its pieces, so nothing of the encoder is computed any more.
 """
 
 import logging
-import re
 import time
 import uuid
-from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
+from bertjax.compression.card import Card, write_card
+from bertjax.compression.rated_pairs import read_pairs
+from bertjax.compression.static.imported import pooling_of, say_what_is_missing
+from bertjax.compression.static.measured import measured_card
+from bertjax.compression.static.options import DIMENSIONS, StaticOptions
 from bertjax.compression.static.piece_vectors import meant_pieces, piece_vectors
 from bertjax.compression.static.table_files import LAST, names_in_engine, write_table
 from bertjax.compression.static.weighting import (
@@ -24,7 +27,7 @@ from bertjax.compression.static.weighting import (
     zipf_probabilities,
 )
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check, mismatch
+from bertjax.errors import check
 from bertjax.given_files import place_of
 from bertjax.inference.embed import Pooling
 from bertjax.inference.static_table import WEIGHTS, StaticTable, read_static_table
@@ -36,52 +39,7 @@ from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint as checkpoints
 from bertjax.training.saved_model import TrainedModel, load_model
 
-DIMENSIONS = 256
-POOLINGS = tuple(name for name in get_args(Pooling) if name != "tokens")
-# Of what `import` leaves of a model of sentence-transformers, what changes nothing in a table.
-_HARMLESS = ("normalization", "max_seq_length", "prompts")
-
 log = logging.getLogger("bertjax")
-
-
-@dataclass(frozen=True)
-class StaticOptions:
-    """Choices of `distill_static`."""
-
-    dimensions: int | None = None
-    """Numbers in a vector: that many principal components. 0: the teacher's vectors as they are.
-
-    None: 256, or as many as there are where the teacher has fewer.
-    """
-    pooling: str = ""
-    """Vector of a piece: cls, mean or max over its row. "": as the imported model says; else mean.
-    """
-    corpus: str = ""
-    """File of texts, one a line, in which pieces are counted. "": by Zipf's law, frequencies follow
-    from the order of the vocabulary.
-    """
-    sif_coefficient: float = 1e-4
-    """Weight of a piece of probability p: a / (a + p), with this a. 0: all have weight 1."""
-
-    def __post_init__(self) -> None:
-        check(
-            self.dimensions is None or self.dimensions >= 0,
-            where="dimensions",
-            found=self.dimensions,
-            expected="0 or more",
-        )
-        check(
-            self.pooling in ("", *POOLINGS),
-            where="pooling",
-            found=repr(self.pooling),
-            expected=f"one of {', '.join(POOLINGS)}",
-        )
-        check(
-            0 <= self.sif_coefficient < 1,
-            where="sif_coefficient",
-            found=self.sif_coefficient,
-            expected="a number from 0 to below 1",
-        )
 
 
 class StaticFacts(NamedTuple):
@@ -103,6 +61,8 @@ class StaticFacts(NamedTuple):
     pooling: str
     bytes: int
     """Size of the file of the table."""
+    card: Card | None
+    """What was measured; None without `sts`."""
     seconds: float
 
 
@@ -126,6 +86,9 @@ def distill_static(
     pooling: str = "",
     corpus: str = "",
     sif_coefficient: float = 1e-4,
+    sts: str = "",
+    max_loss: float | None = None,
+    license: str = "",
     progress: Progress = silent,
 ) -> StaticFacts | None:
     """Make a table of word vectors of a run or checkpoint in the new folder `to`.
@@ -138,14 +101,15 @@ def distill_static(
     unknown word, which is `[UNK]`, does not change the direction of a text's vector.
 
     Raises `UserError` if the options do not fit the model, if other programs would read other ids
-    from the tokenizer, if the corpus has none of its pieces, or if `to` has other files.
+    from the tokenizer, if the corpus has none of its pieces, or if `to` has other files; and
+    `BoundError` if the table loses more than `max_loss`. Nothing is left in `to` then.
 
     >>> import bertjax
     >>> facts = bertjax.distill_static("runs/tiny", "static/tiny", dimensions=8)
     >>> bertjax.embed("static/tiny", ["the dog sees the cat.", "no one."]).shape
     (2, 8)
     """
-    options = StaticOptions(dimensions, pooling, corpus, sif_coefficient)
+    options = StaticOptions(dimensions, pooling, corpus, sif_coefficient, sts, max_loss, license)
     path = place_of(to)
     _, found = checkpoints.find_checkpoint(run)
     request = _request(found, options)
@@ -164,6 +128,7 @@ def distill_static(
             sif_coefficient=options.sif_coefficient,
         )
         _check_written(part, table.vectors)
+        card = _card(model, part, table, options)
     return StaticFacts(
         checkpoint=found,
         folder=path,
@@ -173,6 +138,7 @@ def distill_static(
         components=table.components,
         explained=table.explained,
         pooling=table.pooling,
+        card=card,
         bytes=(path / WEIGHTS).stat().length,
         seconds=time.monotonic() - begin,
     )
@@ -187,19 +153,26 @@ def _request(checkpoint: epath.Path, options: StaticOptions) -> str:
         file = place_of(options.corpus)
         check(file.exists(), where=str(file), found="no file", expected="texts, one a line")
         corpus = exact_version_of(file)
+    pairs = ""
+    if options.sts:
+        file = place_of(options.sts)
+        # Before the forward passes, which take longer.
+        read_pairs(file)
+        pairs = exact_version_of(file)
     return request_digest(
         "distill --static",
         source=checkpoints.version_of_checkpoint(checkpoint),
         options=vars(options),
         corpus=corpus,
+        pairs=pairs,
     )
 
 
 def _computed(model: TrainedModel, options: StaticOptions, progress: Progress) -> _Table:
     """Return the table of a teacher."""
     tokenizer = model.tokenizer
-    pooling = _pooling(model, options.pooling)
-    _say_what_is_missing(model)
+    pooling = pooling_of(model, options.pooling)
+    say_what_is_missing(model)
     ids = np.flatnonzero(meant_pieces(tokenizer))
     check(
         len(ids) > 0,
@@ -223,6 +196,32 @@ def _computed(model: TrainedModel, options: StaticOptions, progress: Progress) -
     rows = np.zeros((tokenizer.vocab_size, vectors.shape[1]), np.float32)
     rows[ids] = vectors * weights[:, None]
     return _Table(rows, dimensions, explained, len(rows) - len(ids), pooling)
+
+
+def _card(
+    model: TrainedModel, part: epath.Path, table: _Table, options: StaticOptions
+) -> Card | None:
+    """Measure the table and write its card; None where there is nothing to measure it on."""
+    if not options.sts:
+        return None
+    settings = {
+        "dimensions": table.components,
+        "pooling": table.pooling,
+        "corpus": options.corpus,
+        "sif_coefficient": options.sif_coefficient,
+        "sts": options.sts,
+    }
+    card = measured_card(
+        model,
+        part,
+        pooling=table.pooling,
+        sts=options.sts,
+        max_loss=options.max_loss,
+        license=options.license,
+        settings=settings,
+    )
+    write_card(part, card)
+    return card
 
 
 def _dimensions(asked: int | None, pieces: int, width: int) -> int:
@@ -253,34 +252,6 @@ def _probabilities(tokenizer: Tokenizer, ids: np.ndarray, corpus: str) -> np.nda
         expected="texts of its language, one a line",
     )
     return counts / total
-
-
-def _pooling(model: TrainedModel, asked: str) -> Pooling:
-    """Return how the model pools: as asked, as the imported model says, or by the mean."""
-    named = ""
-    for part in model.not_taken:
-        match = re.fullmatch(r"pooling (.+?)(?: \(.*\))?", part)
-        named = match[1] if match else named
-    chosen = asked or named or "mean"
-    for pooling in POOLINGS:
-        if pooling == chosen:
-            return pooling
-    raise mismatch(
-        where="pooling",
-        found=f"{named}, as {model.run_dir} was imported",
-        expected=f"one of {', '.join(POOLINGS)}, which is asked for",
-    )
-
-
-def _say_what_is_missing(model: TrainedModel) -> None:
-    """Warn of what changes the vectors of the teacher where it comes from, and not here."""
-    parts = [part for part in model.not_taken if not part.startswith(("pooling ", *_HARMLESS))]
-    if parts:
-        log.warning(
-            "%s: vectors without what sentence-transformers does in this model: %s",
-            model.run_dir,
-            ", ".join(parts),
-        )
 
 
 def _check_written(part: epath.Path, vectors: np.ndarray) -> None:

@@ -93,25 +93,6 @@ def test_the_same_command_does_nothing_and_another_is_refused(run, tmp_path):
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == before
 
 
-def test_the_pooling_is_that_of_the_imported_model(tmp_path):
-    said = {"imported": {"not_taken": ["pooling cls (1_Pooling)", "normalization (2_Normalize)"]}}
-    run = save_teacher(tmp_path / "run", wordpiece(), said)
-    assert distill_static(run, tmp_path / "out").pooling == "cls"
-    assert distill_static(run, tmp_path / "max", pooling="max").pooling == "max"
-    said["imported"]["not_taken"][0] = "pooling mean + max (1_Pooling)"
-    run = save_teacher(tmp_path / "both", wordpiece(), said)
-    with pytest.raises(UserError, match=r"pooling: found mean \+ max, as .* was imported"):
-        distill_static(run, tmp_path / "none")
-
-
-def test_a_dense_layer_that_the_teacher_lacks_is_said(tmp_path, caplog):
-    said = {"imported": {"not_taken": ["dense layer of 16 to 4 Tanh (2_Dense)", "normalization"]}}
-    run = save_teacher(tmp_path / "run", wordpiece(), said)
-    distill_static(run, tmp_path / "out")
-    (warning,) = [r.getMessage() for r in caplog.records if "vectors without" in r.getMessage()]
-    assert warning.endswith("in this model: dense layer of 16 to 4 Tanh (2_Dense)")
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
