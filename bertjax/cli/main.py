@@ -24,6 +24,7 @@ VERBS = {
     "import": "make a run of a model of transformers or of the original BERT",
     "export": "write a checkpoint for transformers, TensorFlow, StableHLO or ONNX",
     "grow": "give a model more positions or words, or words' vectors from a file",
+    "prune": "make a smaller model without the heads, units and layers that matter least",
     "compile": "estimate the cost of a train step on a TPU slice, by the TPU compiler",
     "completion": "print a script by which a shell completes verbs, presets and options",
 }

@@ -24,7 +24,9 @@ class ModelConfig(LayerConfig):
     A multiple of 128 is faster on a TPU: 30,592 for BERT's 30,522 tokens.
     """
     hidden_size: int = 768
-    """Hidden size D: width of the hidden states; a multiple of num_attention_heads."""
+    """Hidden size D: width of the hidden states.
+    It is a multiple of num_attention_heads, unless attention_head_size gives the width of a head.
+    """
     num_hidden_layers: int = 12
     """Number of layers N."""
     intermediate_size: int = 3072
@@ -143,7 +145,7 @@ class ModelConfig(LayerConfig):
         _check_heads(self)
         _check_dropout(self)
         check(
-            self.hidden_size % self.num_attention_heads == 0,
+            self.attention_head_size > 0 or self.hidden_size % self.num_attention_heads == 0,
             where="model.hidden_size",
             found=self.hidden_size,
             expected=f"a multiple of model.num_attention_heads ({self.num_attention_heads})",
@@ -158,7 +160,12 @@ class ModelConfig(LayerConfig):
     @property
     def head_width(self) -> int:
         """Width K of an attention head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
+
+    @property
+    def attention_width(self) -> int:
+        """Width H x K of all heads together."""
+        return self.num_attention_heads * self.head_width
 
     @property
     def key_value_heads(self) -> int:

@@ -35,6 +35,7 @@ BASES = [
     ["export", "run", "--to", "new"],
     ["export", "finetuned", "--to", "new", "--task", "mood"],
     ["grow", "run", "--to", "new", "--max-seq-length", "20"],
+    ["prune", "run", "--to", "new", "--layers", "1"],
     ["grow", "run", "--to", "new", "--new-tokens", "new_words.txt"],
     ["grow", "run", "--to", "new", "--word-vectors", "vectors.txt"],
     ["compile", "config.py", "--run-dir", "new"],
