@@ -31,10 +31,6 @@ PROGRAMS = {
 }
 NEEDS = {"run_onnx": "onnxruntime", "run_transformers": "transformers"}
 LABELS = ("art", "law", "war")
-# Those that import PyTorch or TensorFlow, or compile, take seconds each.
-EACH = [
-    pytest.param(name, marks=() if name == "run_onnx" else pytest.mark.slow) for name in PROGRAMS
-]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +69,9 @@ def run(name, *words):
     return [line.split("\t") for line in ended.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("name", EACH)
+# Each program imports its runtime anew, which takes seconds.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_gives_the_labels_that_bertjax_predicts(name, finetuned, tmp_path):
     bertjax.export_model(finetuned, tmp_path / "out", PROGRAMS[name])
     lines = run(name, tmp_path / "out", *TEXTS)

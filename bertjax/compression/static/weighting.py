@@ -1,6 +1,6 @@
 """From vectors of pieces to a table: principal components, and weights by frequency."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.inference.vector_files import windows
 
+BLOCK = 8192
 COUNTED_TOGETHER = 64  # texts of a batch; a window has 64 batches
 
 
@@ -27,17 +28,28 @@ def principal_components(vectors_NxD: np.ndarray, dimensions: int) -> Components
     direction of a component is that in which its largest element is positive, so that all machines
     give the same.
     """
-    centred = vectors_NxD.astype(np.float64)
-    centred -= centred.mean(axis=0)
-    variances, axes = np.linalg.eigh(centred.T @ centred)
+    mean_D = vectors_NxD.mean(axis=0, dtype=np.float64)
+    width = vectors_NxD.shape[1]
+    covariance_DxD = np.zeros((width, width))
+    for block in _blocks(vectors_NxD):
+        centred = block - mean_D
+        covariance_DxD += centred.T @ centred
+    variances, axes_DxD = np.linalg.eigh(covariance_DxD)
     # Ascending, and rounding may give a small negative one.
     variances = np.maximum(variances[::-1], 0)
-    axes_DxK = axes[:, ::-1][:, :dimensions]
+    axes_DxK = axes_DxD[:, ::-1][:, :dimensions]
     largest = np.argmax(np.abs(axes_DxK), axis=0)
     axes_DxK = axes_DxK * np.sign(axes_DxK[largest, np.arange(dimensions)])
+    projected = [((block - mean_D) @ axes_DxK).astype(np.float32) for block in _blocks(vectors_NxD)]
     total = variances.sum()
     explained = variances[:dimensions].sum() / total if total else 1.0
-    return Components((centred @ axes_DxK).astype(np.float32), float(explained))
+    return Components(np.concatenate(projected), float(explained))
+
+
+def _blocks(vectors_NxD: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows in blocks: all of a large vocabulary would take 2 GB in float64."""
+    for begin in range(0, len(vectors_NxD), BLOCK):
+        yield vectors_NxD[begin : begin + BLOCK]
 
 
 def zipf_probabilities(count: int) -> np.ndarray:

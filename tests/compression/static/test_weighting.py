@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.compression.static import weighting
 from bertjax.compression.static.weighting import (
     counted,
     principal_components,
@@ -46,6 +47,14 @@ def test_all_components_keep_every_distance():
         assert np.linalg.norm(found.vectors[one] - found.vectors[other]) == pytest.approx(
             before, abs=1e-5
         )
+
+
+def test_blocks_change_nothing(monkeypatch):
+    vectors = drawn(30, 8, 2)
+    whole = principal_components(vectors, 5)
+    monkeypatch.setattr(weighting, "BLOCK", 7)
+    found = principal_components(vectors, 5)
+    np.testing.assert_allclose(found.vectors, whole.vectors, atol=1e-6)
 
 
 def test_equal_vectors_have_no_variance_and_components_of_zeros():
