@@ -53,7 +53,9 @@ class StaticTable:
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of all texts, int32 [n], and the offset of each, int64 [texts + 1]."""
-        encodings = self.engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        # A vocabulary may lack the token for unknown words, which is told at the first such word.
+        with engine_errors(str(self.folder / ENGINE_FILE)):
+            encodings = self.engine.encode_batch_fast(list(texts), add_special_tokens=False)
         return flatten_ids([encoding.ids for encoding in encodings])
 
     def text_vectors(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -144,7 +146,7 @@ def _folder_of_module(path: epath.Path, module: Mapping[str, Any]) -> epath.Path
         found=repr(name)[:80],
         expected="the name of a folder in this folder",
     )
-    return path / str(name)
+    return place_of(path / str(name))
 
 
 def _check_no_prompt(path: epath.Path) -> None:

@@ -123,6 +123,7 @@ def test_a_run_is_no_table_and_a_table_no_run(table, tmp_path):
 
 DENSE = [*MODULES, {"path": "2_Dense", "type": f"{PACKAGE}Dense"}]
 UP = [{**MODULES[0], "path": "../other"}]
+HALF = [{**MODULES[0], "path": "\ud800"}]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,7 @@ UP = [{**MODULES[0], "path": "../other"}]
         (DENSE, {}, "modules.json: found StaticEmbedding, Normalize, Dense, expected"),
         ([MODULES[0], 3], {}, "modules.json: found a list, expected a list of objects"),
         (UP, {}, "modules.json: path: found '../other', expected the name of a folder"),
+        (HALF, {}, "found a name that is no UTF-8, expected one in UTF-8"),
         (MODULES, {"embeddings": ROWS, "mapping": np.arange(3)}, "model.safetensors: mapping: found"),
         (MODULES, {"embeddings": ROWS, "weights": ROWS[0]}, "model.safetensors: weights: found"),
         (MODULES, {"other": ROWS}, "model.safetensors: found other, expected one of embeddings"),
@@ -145,6 +147,17 @@ def test_what_would_give_other_vectors_is_refused_by_name(tmp_path, modules, ten
     with pytest.raises(UserError, match=re.escape(message)) as error:
         read_static_table(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_vocabulary_that_lacks_its_unknown_token_is_named_where_a_word_is_unknown(tmp_path):
+    file = put(tmp_path) / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["unk_token"] = "[NONE]"
+    file.write_text(json.dumps(content))
+    table = read_static_table(tmp_path)
+    assert len(table.encode(["the cat"])[0]) == 2
+    with pytest.raises(UserError, match=r"tokenizer.json: cannot be read by the package"):
+        table.encode(["unheard"])
 
 
 def test_a_prompt_before_each_text_is_refused(tmp_path):
