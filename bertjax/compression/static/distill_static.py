@@ -218,7 +218,7 @@ def _card(
         sts=options.sts,
         max_loss=options.max_loss,
         license=options.license,
-        settings=settings,
+        settings={name: value for name, value in settings.items() if value != ""},
     )
     write_card(part, card)
     return card

