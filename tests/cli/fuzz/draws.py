@@ -34,6 +34,7 @@ BASES = [
     ["import", "exported", "--to", "new"],
     ["export", "run", "--to", "new"],
     ["export", "finetuned", "--to", "new", "--task", "mood"],
+    ["quantize", "finetuned", "--to", "new", "--task", "mood", "--max-loss", "50%", "--seconds", "0"],
     ["grow", "run", "--to", "new", "--max-seq-length", "20"],
     ["grow", "run", "--to", "new", "--new-tokens", "new_words.txt"],
     ["grow", "run", "--to", "new", "--word-vectors", "vectors.txt"],
@@ -192,6 +193,7 @@ FILES = {
         ["finetune", "task.py", "--run-dir", "finetuned"],
         ["predict", "finetuned", "the cat sees", "--task", "mood"],
         ["predict", "finetuned", "--output-dir", "new"],
+        ["quantize", "finetuned", "--to", "new", "--task", "mood", "--seconds", "0"],
     ],
     "swept": [["finetune", "sweep.py", "--run-dir", "swept", "--seeds", "0", "1"]],
     "exported": [
