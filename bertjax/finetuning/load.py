@@ -65,7 +65,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
         found="a model without a task",
         expected="one that `bertjax finetune` made",
     )
-    thresholds = _thresholds(run_dir, folder)
+    thresholds = thresholds_of(run_dir, folder)
     tasks = []
     for values in saved_tasks:
         task = registry.from_plain(values, f"{folder}/meta")
@@ -81,7 +81,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     return Finetuned(config, run_dir, folder, objective, kinds, params)
 
 
-def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
+def thresholds_of(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
     """Return the decision thresholds of a checkpoint by task; None if there is no `result.json`.
 
     The thresholds in `result.json` were chosen for the selected checkpoint. For any other

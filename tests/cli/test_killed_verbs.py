@@ -40,6 +40,7 @@ CHANGES, TIMES = 4, 2
 """How many kills there are of each verb, before changes of the disk and after times."""
 MODULES = (
     "bertjax.cli.export", "bertjax.cli.import_", "bertjax.cli.grow", "bertjax.cli.embed",
+    "bertjax.cli.prune", "bertjax.compression.prune.prune",
     "bertjax.api.evaluate", "bertjax.interop.export_model", "bertjax.interop.import_model",
     "bertjax.interop.extend.grow", "bertjax.inference.vector_files", "orbax.checkpoint",
 )  # fmt: skip
@@ -141,7 +142,7 @@ def test_a_killed_export_is_made_by_the_same_command(commands, folder, tmp_path,
     assert killed_and_repeated(commands, words, tmp_path, "out", there=there, reader=whole_or_empty)
 
 
-def test_a_killed_grow_and_a_killed_import_are_made_by_the_same_command(commands, folder, tmp_path):
+def test_killed_verbs_that_make_a_run_are_made_by_the_same_command(commands, folder, tmp_path):
     def whole_or_refused(out):
         if not (out / "checkpoints").exists():
             with pytest.raises(UserError, match="no checkpoint|not whole"):
@@ -149,6 +150,8 @@ def test_a_killed_grow_and_a_killed_import_are_made_by_the_same_command(commands
 
     words = ["grow", folder / "run", "--new-tokens", folder / "words.txt", "--to"]
     assert killed_and_repeated(commands, words, tmp_path / "grow", "out", reader=whole_or_refused)
+    words = ["prune", folder / "run", "--heads", "0.5", "--mlp", "0.5", "--batches", "1", "--to"]
+    assert killed_and_repeated(commands, words, tmp_path / "prune", "out", reader=whole_or_refused)
     model = tmp_path / "model"
     export = ["export", folder / "run", "--format", "huggingface", "--to", model]
     assert commands.run(export).status == 0
@@ -195,7 +198,9 @@ def test_a_killed_evaluation_is_made_by_the_same_command(commands, folder):
         assert names_in(run) == names
 
 
-@pytest.mark.parametrize("verb", ["export", "grow", "import", "embed", "predict", "evaluate"])
+@pytest.mark.parametrize("verb", [
+    "export", "grow", "prune", "import", "embed", "predict", "evaluate"
+])  # fmt: skip
 def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     commands, folder, tmp_path, verb
 ):
@@ -207,6 +212,7 @@ def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     words, lock = {
         "export": (["export", run, "--to", out], lock),
         "grow": (["grow", run, "--max-seq-length", "32", "--to", out], lock),
+        "prune": (["prune", run, "--layers", "1", "--to", out], lock),
         "import": (["import", tmp_path / "model", "--drop", "classifier", "--to", out], lock),
         "embed": (
             ["embed", run, folder / "texts.txt", "--output-file", tmp_path / "out.npy"],

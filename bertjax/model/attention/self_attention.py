@@ -121,11 +121,11 @@ class SelfAttention(nn.Module):
             layout=layout,
             relative=relative,
         )
-        return checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
+        return checkpoint_name(mixed.reshape(*x_BxLxD.shape[:2], -1), ATTENDED)
 
     def _flat(self, x_BxLxD: Array) -> Array:
         """Return queries, keys or values with their heads side by side, [B, L, H * K]."""
-        if x_BxLxD.shape[-1] < self.config.hidden_size:
+        if x_BxLxD.shape[-1] < self.config.attention_width:
             heads = self._heads(x_BxLxD, *KEYS)
             return self.layout(heads.reshape(*x_BxLxD.shape[:2], -1), *ROWS)
         return self.layout(checkpoint_name(x_BxLxD, HEADS), *ROWS)

@@ -80,7 +80,8 @@ class Attention(nn.Module):
         rate = c.attention_probs_dropout_prob
         probabilities = dropout(c, probabilities, rate, key, layout, names)
         mixed = jnp.einsum("bhtm,bmhk->bthk", probabilities, memory.values)
-        return self.output(checkpoint_name(mixed.reshape(x_BxTxD.shape), ATTENDED))
+        flat = mixed.reshape(*x_BxTxD.shape[:2], -1)
+        return self.output(checkpoint_name(flat, ATTENDED))
 
     def _heads(self, flat: Array) -> Array:
         c = self.config
