@@ -15,11 +15,12 @@ from etils import epath
 from bertjax.compression.runtimes import wire
 from bertjax.errors import UserError, check, mismatch, one_line, require_package
 
-Runtime = Literal["onnx", "transformers", "stablehlo", "static"]
+Runtime = Literal["onnx", "transformers", "pipeline", "stablehlo", "static"]
 
 _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "onnx": {"onnxruntime": "onnx"},
     "transformers": {"torch": "transformers", "transformers": "transformers"},
+    "pipeline": {"torch": "transformers", "transformers": "transformers"},
     "stablehlo": {},
     "static": {},
 }
