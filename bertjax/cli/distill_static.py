@@ -39,6 +39,8 @@ class StaticCommand:
     """Most that the table may lose of the model's figure on --sts, such as 15%: else nothing is
     left, and the exit status is 3.
     """
+    seconds: float = 1.0
+    """Seconds that the latency of each is measured for each shape; 0: it is not."""
     license: str = ""
     """Licence that the card names, such as apache-2.0; by default that of the model's own card."""
 
@@ -54,9 +56,7 @@ def run(words: Sequence[str]) -> int:
     need(command.static, "distill", "--static with a run or checkpoint folder")
     need(command.to, "distill", "--to with the new folder")
     quiet_libraries()
-    from bertjax.compression.gate import parse_bound
-
-    max_loss = parse_bound(command.max_loss) if command.max_loss else None
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.compression.card import table_lines
     from bertjax.compression.static.distill_static import distill_static
     from bertjax.parallel import compile_cache
@@ -72,7 +72,8 @@ def run(words: Sequence[str]) -> int:
             corpus=command.corpus,
             sif_coefficient=command.sif_coefficient,
             sts=command.sts,
-            max_loss=max_loss,
+            max_loss=command.max_loss,
+            seconds=command.seconds,
             license=command.license,
             progress=progress,
         )

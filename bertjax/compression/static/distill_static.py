@@ -87,7 +87,8 @@ def distill_static(
     corpus: str = "",
     sif_coefficient: float = 1e-4,
     sts: str = "",
-    max_loss: float | None = None,
+    max_loss: str = "",
+    seconds: float = 1.0,
     license: str = "",
     progress: Progress = silent,
 ) -> StaticFacts | None:
@@ -109,7 +110,9 @@ def distill_static(
     >>> bertjax.embed("static/tiny", ["the dog sees the cat.", "no one."]).shape
     (2, 8)
     """
-    options = StaticOptions(dimensions, pooling, corpus, sif_coefficient, sts, max_loss, license)
+    options = StaticOptions(
+        dimensions, pooling, corpus, sif_coefficient, sts, max_loss, seconds, license
+    )
     path = place_of(to)
     _, found = checkpoints.find_checkpoint(run)
     request = _request(found, options)
@@ -216,7 +219,8 @@ def _card(
         part,
         pooling=table.pooling,
         sts=options.sts,
-        max_loss=options.max_loss,
+        max_loss=options.bound,
+        seconds=options.seconds,
         license=options.license,
         settings={name: value for name, value in settings.items() if value != ""},
     )

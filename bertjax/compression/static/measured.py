@@ -22,8 +22,6 @@ from bertjax.interop.programs.stablehlo import export_stablehlo
 from bertjax.training.saved_model import TrainedModel
 
 TEACHER, TABLE = "teacher", "table"
-SECONDS = 1.0
-"""Of each shape, for each of the two models."""
 
 
 def measured_card(
@@ -33,14 +31,16 @@ def measured_card(
     pooling: Pooling,
     sts: str,
     max_loss: float | None,
+    seconds: float,
     license: str,
     settings: Mapping[str, Any],
 ) -> Card:
     """Return the card of the table in `folder`, which was made of `model`.
 
     The figure is the Spearman correlation on the rated pairs of the file `sts`: of the teacher in
-    JAX, of the table as it is read from the folder. Latency is that of rows of ids. Raises
-    `BoundError` if the table loses more than the share `max_loss`.
+    JAX, of the table as it is read from the folder. Latency is that of rows of ids, measured for
+    about `seconds` each; 0: it is not. Raises `BoundError` if the table loses more than the share
+    `max_loss`.
     """
     measure = sts_measure(model.checkpoint, sts)
     texts = list(measure.texts)
@@ -51,7 +51,9 @@ def measured_card(
     if max_loss is not None:
         check_loss(name, before_figure, after_figure, max_loss)
     served = served_model(model.config.model, model.params, ["hidden"])
-    latency = _latencies(served, folder, model.tokenizer.vocab_size)
+    latency: dict[str, tuple[Latency, ...]] = {TEACHER: (), TABLE: ()}
+    if seconds:
+        latency = _latencies(served, folder, model.tokenizer.vocab_size, seconds)
     size = sum(array.nbytes for array in served.params.values())
     runtime = f"jax {jax.__version__}"
     before = Variant(TEACHER, runtime, size, before_figure, latency[TEACHER])
@@ -90,7 +92,7 @@ def _teachers_figure(model: TrainedModel, measure: PairMeasure, pooling: Pooling
 
 
 def _latencies(
-    served: ServedModel, folder: epath.Path, vocab_size: int
+    served: ServedModel, folder: epath.Path, vocab_size: int, seconds: float
 ) -> dict[str, tuple[Latency, ...]]:
     """Return the latency of the teacher as a StableHLO program, and of the table."""
     with tempfile.TemporaryDirectory() as place:
@@ -98,4 +100,4 @@ def _latencies(
         export_stablehlo(served, program)
         with opened(program, "stablehlo") as teacher, opened(folder, "static") as table:
             models = {TEACHER: Timed(teacher, ["hidden"]), TABLE: Timed(table, ["vectors"])}
-            return measure_latency(models, vocab_size, served.config.max_length, seconds=SECONDS)
+            return measure_latency(models, vocab_size, served.config.max_length, seconds=seconds)

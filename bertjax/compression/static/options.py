@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from bertjax.compression.card import check_license
+from bertjax.compression.gate import parse_bound
 from bertjax.errors import check
 from bertjax.inference.embed import Pooling
 
@@ -34,10 +35,10 @@ class StaticOptions:
 
     Then the folder has `card.json` and `README.md`, a model card. "": nothing is measured.
     """
-    max_loss: float | None = None
-    """The table is refused if its figure is below the teacher's by more than this share, as 0.15.
-    None: there is no bound.
-    """
+    max_loss: str = ""
+    """Most that the table may lose of the teacher's figure, such as `15%`. "": no bound."""
+    seconds: float = 1.0
+    """Seconds that the latency of each is measured for each shape; 0: it is not."""
     license: str = ""
     """Licence that the card names. "": that of the teacher's own card, or unknown."""
 
@@ -61,16 +62,23 @@ class StaticOptions:
             expected="a number from 0 to below 1",
         )
         check(
-            self.max_loss is None or self.sts,
-            where="max_loss",
-            found="no sts",
+            not self.max_loss or self.sts,
+            where="--max-loss",
+            found="no --sts",
             expected="a file of rated pairs, on which the loss is measured",
         )
         check(
-            self.max_loss is None or 0 <= self.max_loss < 1,
-            where="max_loss",
-            found=self.max_loss,
-            expected="a share from 0 to below 1",
+            0 <= self.seconds <= 3600,
+            where="--seconds",
+            found=self.seconds,
+            expected="0 to 3600",
         )
+        # A text that is no percentage is refused before any work.
+        _ = self.bound
         if self.license:
             check_license(self.license)
+
+    @property
+    def bound(self) -> float | None:
+        """The share that may be lost; None without a bound."""
+        return parse_bound(self.max_loss) if self.max_loss else None

@@ -31,7 +31,9 @@ def pairs(tmp_path):
 
 @pytest.mark.slow
 def test_the_card_has_figures_bytes_and_latency_of_both(run, pairs, tmp_path):
-    facts = distill_static(run, tmp_path / "out", sts=pairs, max_loss=0.9, license="mit")
+    facts = distill_static(
+        run, tmp_path / "out", sts=pairs, max_loss="90%", seconds=0.1, license="mit"
+    )
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     before, after = card["before"], card["after"]
     assert after["figure"]["name"] == "spearman"
@@ -49,10 +51,16 @@ def test_the_card_has_figures_bytes_and_latency_of_both(run, pairs, tmp_path):
     assert bertjax.embed(tmp_path / "out", ["the cat"]).shape == (1, facts.dimensions)
 
 
+def test_without_seconds_the_card_has_no_latency(run, pairs, tmp_path):
+    facts = distill_static(run, tmp_path / "out", sts=pairs, seconds=0)
+    assert facts.card.before.latency == facts.card.after.latency == ()
+    assert "Latency is the median" not in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_a_table_that_loses_more_than_the_bound_is_not_left(run, pairs, tmp_path):
     with pytest.raises(BoundError) as error:
         # One number cannot order four pairs.
-        distill_static(run, tmp_path / "out", dimensions=1, sts=pairs, max_loss=0.001)
+        distill_static(run, tmp_path / "out", dimensions=1, sts=pairs, max_loss="0.1%")
     assert re.fullmatch(
         r"table of 1 numbers: spearman -?0\.\d{4}, [\d.]+ % below [\d.]+; allowed 0\.1 %",
         str(error.value),
@@ -64,8 +72,9 @@ def test_a_table_that_loses_more_than_the_bound_is_not_left(run, pairs, tmp_path
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"max_loss": 0.1}, "max_loss: found no sts, expected a file of rated pairs"),
-        ({"sts": "pairs.tsv", "max_loss": 1.0}, "max_loss: found 1.0, expected a share from 0"),
+        ({"max_loss": "5%"}, "--max-loss: found no --sts, expected a file of rated pairs"),
+        ({"sts": "pairs.tsv", "max_loss": "0.5"}, "--max-loss: found '0.5', expected a percentage"),
+        ({"sts": "pairs.tsv", "seconds": -1}, "--seconds: found -1, expected 0 to 3600"),
         ({"sts": "absent.tsv"}, "absent.tsv: cannot be read as a file of rated pairs"),
         ({"sts": "bad.tsv"}, "bad.tsv:1: found 2 columns, expected 3: score, sentence, sentence"),
         ({"license": "all rights"}, "--license: found 'all rights', expected an identifier"),
