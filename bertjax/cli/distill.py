@@ -1,4 +1,7 @@
-"""`bertjax distill CONFIG --teacher RUN [--run-dir DIR] [--finetune.tasks NAME=PLACE ...]`"""
+"""`bertjax distill CONFIG --teacher RUN [--run-dir DIR] [--finetune.tasks NAME=PLACE ...]`
+
+`bertjax distill --static RUN --to FOLDER` is in `distill_static.py`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from bertjax.cli import distill_static
 from bertjax.cli.arguments import (
     parse_configured,
     quiet_libraries,
@@ -13,6 +17,7 @@ from bertjax.cli.arguments import (
     run_terminal,
     wants_help,
 )
+from bertjax.cli.distill_static import is_static
 from bertjax.cli.train import STOPPED
 from bertjax.config import Config
 from bertjax.errors import check
@@ -25,7 +30,8 @@ if TYPE_CHECKING:
 class DistillCommand:
     """Train a smaller model, the student, to compute what a teacher computes. With tasks the text
     is theirs, and the teacher is fine-tuned on them; without tasks it is that of prepared shards.
-    The same command continues a run that was stopped or killed.
+    The same command continues a run that was stopped or killed. A table of word vectors instead:
+    bertjax distill --static RUN --to FOLDER.
     """
 
     teacher: str = ""
@@ -37,6 +43,8 @@ class DistillCommand:
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
+    if is_static(words):
+        return distill_static.run(words)
     # Help needs no other process, so it is printed before they are connected.
     if wants_help(words):
         parse_configured("distill", DistillCommand, words)

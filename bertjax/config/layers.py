@@ -35,7 +35,11 @@ class LayerConfig:
     """The parts that all layers are composed of."""
 
     num_attention_heads: int = 12
-    """Number of attention heads H; each has width D / H."""
+    """Number of attention heads H."""
+    attention_head_size: int = 0
+    """Width K of an attention head; 0: hidden_size / num_attention_heads.
+    With pruned heads H x K is less than the hidden size.
+    """
     positions: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
     """How the model knows the absolute position of a token.
     learned: a table of embeddings. sinusoidal: fixed sines and cosines, added to the embeddings
@@ -148,7 +152,7 @@ def check_layers(config: LayerConfig) -> None:
     `check_fields` has checked the types.
     """
     not_negative("model", config, "relative_positions", "relative_max_distance")
-    not_negative("model", config, "num_key_value_heads")
+    not_negative("model", config, "num_key_value_heads", "attention_head_size")
     not_negative("model", config, "global_attn_every_n_layers", "first_global_layer")
     _check_rotary(config)
     _check_attention(config)

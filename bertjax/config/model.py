@@ -24,7 +24,9 @@ class ModelConfig(LayerConfig):
     A multiple of 128 is faster on a TPU: 30,592 for BERT's 30,522 tokens.
     """
     hidden_size: int = 768
-    """Hidden size D: width of the hidden states; a multiple of num_attention_heads."""
+    """Hidden size D: width of the hidden states.
+    It is a multiple of num_attention_heads, unless attention_head_size gives the width of a head.
+    """
     num_hidden_layers: int = 12
     """Number of layers N."""
     intermediate_size: int = 3072
@@ -109,16 +111,19 @@ class ModelConfig(LayerConfig):
     memory. full: everything; this needs the least memory and about a third more computation.
     """
     kernels: Literal["xla", "pallas"] = "xla"
-    """Code of attention, dropout and layer norm: XLA's (xla), or our own kernels (pallas).
+    """Code of attention, dropout, layer norm and cross-entropy: XLA's (xla) or our own (pallas).
     The kernels do not write attention logits and their dropout to main memory. On a TPU they need
     rows of a multiple of 128 tokens and a head width that divides 128. Rows of more than 512
     tokens, windows, and rotary positions inside the kernel are for
     attention_probs_dropout_prob 0, and for as many tokens as a core's memory holds: 11,000 and more
     on v5e, v5p and v6e in bfloat16, 1,900 on v4. Another kernel does dropout, residual and layer
-    norm if the hidden size is a multiple of 128. On a GPU they need rows of a multiple of 64 tokens
-    and head widths from 16 to 128; attention may be global or local. For other shapes and devices,
-    and for models without a mesh, xla is used. Its dropout masks are the same (for global
-    attention: in rows of fewer than 2,048 tokens).
+    norm if the hidden size is a multiple of 128. The masked words' cross-entropy has kernels for
+    TPUs where mesh.tensor is 1, the vectors before the logits have a width of a multiple of 128,
+    and a core's memory holds the masked words of a device: 23,900 of width 768 on v5e and v6e,
+    10,600 on v5p, 250 on v4. On a GPU they need rows of a multiple of 64 tokens and head widths
+    from 16 to 128; attention may be global or local. For other shapes and devices, and for models
+    without a mesh, xla is used. Its dropout masks are the same (for global attention: in rows of
+    fewer than 2,048 tokens).
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
@@ -143,7 +148,7 @@ class ModelConfig(LayerConfig):
         _check_heads(self)
         _check_dropout(self)
         check(
-            self.hidden_size % self.num_attention_heads == 0,
+            self.attention_head_size > 0 or self.hidden_size % self.num_attention_heads == 0,
             where="model.hidden_size",
             found=self.hidden_size,
             expected=f"a multiple of model.num_attention_heads ({self.num_attention_heads})",
@@ -158,7 +163,12 @@ class ModelConfig(LayerConfig):
     @property
     def head_width(self) -> int:
         """Width K of an attention head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
+
+    @property
+    def attention_width(self) -> int:
+        """Width H x K of all heads together."""
+        return self.num_attention_heads * self.head_width
 
     @property
     def key_value_heads(self) -> int:

@@ -52,7 +52,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     run_dir, folder = checkpoint.find_checkpoint(path)
     if config is None:
         config = for_inference(checkpoint.read_checkpoint_config(folder))
-    thresholds = _thresholds(run_dir, folder)
+    thresholds = thresholds_of(run_dir, folder)
     tasks = []
     for task in read_tasks(folder):
         # An evaluation may ask for other metrics than the run had, or for another rule of them.
@@ -85,7 +85,7 @@ def read_tasks(folder: epath.Path) -> list[Task]:
     return [registry.from_plain(values, f"{folder}/meta") for values in saved_tasks]
 
 
-def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
+def thresholds_of(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
     """Return the decision thresholds of a checkpoint by task; None if there is no `result.json`.
 
     The thresholds in `result.json` were chosen for the selected checkpoint. For any other

@@ -20,6 +20,7 @@ NUMBERS = {
     "vocab_size": [11],
     "hidden_size": [4, 8, 12],
     "num_attention_heads": [1, 2, 4],
+    "attention_head_size": [0, 0, 2, 6],
     "num_hidden_layers": [1, 2, 3, 5, 7],
     "intermediate_size": [6],
     "max_position_embeddings": [8, 12],
@@ -76,6 +77,7 @@ CHANGES = st.lists(
     st.sampled_from(sorted(STRATEGIES)), min_size=4, max_size=25, unique=True
 ).flatmap(lambda names: st.fixed_dictionaries({name: STRATEGIES[name] for name in names}))
 SMALL = {name: values[-1] for name, values in NUMBERS.items() if "size" in name} | {
+    "attention_head_size": 0,
     "num_attention_heads": 2,
     "num_hidden_layers": 3,
     "max_position_embeddings": 12,

@@ -48,6 +48,7 @@ def sizes_of(model):
         "H": model.num_attention_heads,
         "G": model.key_value_heads,
         "K": model.head_width,
+        "A": model.attention_width,
         "F": model.intermediate_size,
         "V": model.vocab_size,
         "L": model.max_position_embeddings,
@@ -111,6 +112,7 @@ def test_parameters_of_other_encoders_are_documented_too():
         "mlm_tied": False,
         "embedding_size": 8,
         "mlm_hidden_size": 10,
+        "attention_head_size": 8,
     }
     relative = {"relative_positions": 8, "relative_projections": "own", "share_layers": True}
     table, more = documented(columns=3), documented(columns=4)

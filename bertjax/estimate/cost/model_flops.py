@@ -32,14 +32,15 @@ class ModelFlops:
 def layer_weights(model: ModelConfig) -> int:
     """Count the entries of all kernels that each token is multiplied with, without the heads.
 
-    A layer has 2 D^2 for queries and output, 2 D K for each head of keys and values (2 D^2 if there
-    are as many as of queries), D^2 for a gate on the values, and 2 D F of the feed-forward
-    sublayer, or 3 D F if it is gated. A projection of narrower embeddings is added.
+    A layer has 2 D H K for queries and output, 2 D K for each head of keys and values, D H K for a
+    gate on the values, and 2 D F of the feed-forward sublayer, or 3 D F if it is gated. H K is D
+    unless `attention_head_size` says otherwise. A projection of narrower embeddings is added.
     """
     width, feed_forward = model.hidden_size, model.intermediate_size
-    attention = 2 * width**2 + 2 * width * model.key_value_heads * model.head_width
+    attention = 2 * width * model.attention_width
+    attention += 2 * width * model.key_value_heads * model.head_width
     if model.value_gate:
-        attention += width**2
+        attention += width * model.attention_width
     matrices = 3 if model.feed_forward == "gated" else 2
     layer = attention + matrices * width * feed_forward
     return model.num_hidden_layers * layer + model.embedding_size * width
@@ -50,9 +51,9 @@ def model_flops(config: Config) -> ModelFlops:
 
     The layers take 6 x kernel entries x tokens. Two parts are added to this:
 
-    - attention: 12 D for each token, layer and visible key (4 D of it forward); the visible keys
-      are all L of a row, or those of a window. Relative positions take as much for each row of
-      their table that occurs, and 12 D^2 in each layer to project a row of the table
+    - attention: 12 H K for each token, layer and visible key (4 H K of it forward); the visible
+      keys are all L of a row, or those of a window. Relative positions take as much for each row
+      of their table that occurs, and 12 D H K in each layer to project a row of the table
     - the heads that are used: for each predicted position 6 x (D E + E V), or 6 x D V without the
       transform; for each sentence label 6 x (D^2 + 2 D), or 6 x 2 D without the pooler's kernel
 
@@ -74,7 +75,7 @@ def model_flops(config: Config) -> ModelFlops:
 
 
 def _attention_flops(model: ModelConfig, length: int, tokens: int) -> int:
-    width = model.hidden_size
+    width = model.attention_width
     # Half of the window on each side, and the token itself.
     window = min(model.local_attention + 1, length)
     compared = 0
@@ -85,8 +86,9 @@ def _attention_flops(model: ModelConfig, length: int, tokens: int) -> int:
     occurring = min(model.relative_positions, 2 * length - 1)
     compared += model.num_hidden_layers * occurring
     # The table is projected once in a layer and a step, for queries and for keys.
-    table = 2 * width**2 * model.relative_positions * model.num_hidden_layers
-    # Two products, each of D multiplications for each pair of query and key.
+    projection = 2 * model.hidden_size * width
+    table = projection * model.relative_positions * model.num_hidden_layers
+    # Two products, each of H K multiplications for each pair of query and key.
     return 2 * TRAIN_FLOPS * compared * width * tokens + TRAIN_FLOPS * table
 
 

@@ -103,12 +103,21 @@ def _larger_config(config: ModelConfig, sizes: Sizes) -> ModelConfig:
     width = sizes.hidden_size or config.hidden_size
     layers = sizes.num_hidden_layers or config.num_hidden_layers
     inner = sizes.intermediate_size or config.intermediate_size
-    heads = sizes.num_attention_heads or width // config.head_width
+    same_width = width == config.hidden_size
+    usual = config.num_attention_heads if same_width else width // config.head_width
+    heads = sizes.num_attention_heads or usual
     _check_not_smaller("hidden_size", width, config.hidden_size)
     _check_not_smaller("num_hidden_layers", layers, config.num_hidden_layers)
     _check_not_smaller("intermediate_size", inner, config.intermediate_size)
     check(
-        heads * config.head_width == width,
+        # Pruned heads leave no width that the others could grow to.
+        heads == config.num_attention_heads or config.attention_width == config.hidden_size,
+        where="model.num_attention_heads",
+        found=f"{heads}, for a model whose heads were pruned to {config.num_attention_heads}",
+        expected="the same number: neither heads nor the hidden size of such a model grow",
+    )
+    check(
+        heads * config.head_width == width or (heads == config.num_attention_heads and same_width),
         where="model.num_attention_heads",
         found=f"{heads} heads for a hidden size of {width}",
         expected=f"heads of width {config.head_width}, as they were",

@@ -129,8 +129,10 @@ def _check_relations(settings: DistillConfig, student: ModelConfig, teacher: Mod
         expected=f"at most {teacher.num_hidden_layers}, the teacher's layers",
     )
     heads = settings.relation_heads or teacher.num_attention_heads
+    # The queries of all heads together, and the keys and values.
     for name, model in (("student", student), ("teacher", teacher)):
-        for width in (model.hidden_size, model.key_value_heads * model.head_width):
+        for count in (model.num_attention_heads, model.key_value_heads):
+            width = count * model.head_width
             check(
                 width % heads == 0,
                 where="distill.relation_heads",

@@ -18,9 +18,9 @@ from bertjax.interop.checkpoints.families.rotary import Rotary
 from bertjax.interop.checkpoints.families.rules import (
     COMMON,
     Activation,
+    AnyHeadWidth,
     Biases,
     Copy,
-    HeadWidth,
     Rule,
     Tied,
     Translated,
@@ -61,7 +61,6 @@ LAYER_RULES: tuple[Rule, ...] = (
     Copy("attention_dropout", 0.0, "attention_probs_dropout_prob"),
     Activation("hidden_act", "silu"),
     _KeyValueHeads(),
-    HeadWidth("head_dim"),
     Tied(tied=False, default=False),
 )
 """Rules for layers like those of Llama, with a free head for masked words."""
@@ -105,6 +104,7 @@ EUROBERT = Family(
             always=("pooler",),
         ),
         *LAYER_RULES,
+        AnyHeadWidth("head_dim"),
         _Pooling(
             "classifier_pooling",
             "late",

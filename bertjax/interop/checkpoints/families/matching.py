@@ -11,6 +11,7 @@ from bertjax.config.families import FAMILIES as PRESETS
 from bertjax.config.layers import BIASES
 from bertjax.errors import UserError, check, excerpt, mismatch
 from bertjax.interop.checkpoints.families.family import SIGNS_OF_HEAD, Family
+from bertjax.interop.checkpoints.families.rules import AnyHeadWidth
 from bertjax.interop.checkpoints.families.table import (
     FAMILIES,
     check_config,
@@ -126,6 +127,15 @@ def _lacking_head(family: Family, config: ModelConfig) -> UserError | None:
 
 def _differing(family: Family, config: ModelConfig) -> dict[str, tuple[Any, Any]]:
     """Return the fields that the family has otherwise: from the name to both values."""
+    if not _has_head_width(family, config):
+        # Compared as if it had one head of the whole width, so that all other fields count too.
+        usual = f"{config.hidden_size / config.num_attention_heads:g}"
+        plain = dataclasses.replace(
+            config, attention_head_size=0, num_attention_heads=1, num_key_value_heads=0
+        )
+        others = _differing(family, plain)
+        found = f"{config.head_width} with num_attention_heads {config.num_attention_heads}"
+        return {"attention_head_size": (found, f"{usual}, hidden_size by the heads"), **others}
     values = write_config(family, config)
     try:
         again = dataclasses.replace(read_config(family, values, "config.json"), heads=config.heads)
@@ -139,6 +149,12 @@ def _differing(family: Family, config: ModelConfig) -> dict[str, tuple[Any, Any]
         if value != expected.get(name, value):
             differing[name] = (value, expected[name])
     return differing
+
+
+def _has_head_width(family: Family, config: ModelConfig) -> bool:
+    """Return whether the family can say the width of the heads."""
+    is_usual = config.attention_width == config.hidden_size
+    return is_usual or any(isinstance(rule, AnyHeadWidth) for rule in family.rules)
 
 
 def _meaning(config: ModelConfig) -> dict[str, Any]:
@@ -159,6 +175,7 @@ def _meaning(config: ModelConfig) -> dict[str, Any]:
     longest = config.relative_max_distance or config.max_position_embeddings
     values["relative_max_distance"] = longest
     values["num_key_value_heads"] = config.key_value_heads
+    values["attention_head_size"] = config.head_width
     values["mlm_act"] = config.mlm_activation
     values["biases"] = _used_biases(config)
     if not config.mlm_transform:

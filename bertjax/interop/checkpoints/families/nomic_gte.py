@@ -16,6 +16,7 @@ from bertjax.interop.checkpoints.families.rotary import Rotary
 from bertjax.interop.checkpoints.families.rules import (
     COMMON,
     Activation,
+    AnyHeadWidth,
     HeadWidth,
     Only,
     Positive,
@@ -105,7 +106,7 @@ NOMIC_BERT = Family(
         Only("rotary_emb_scale_base", (None,)),
         Only("rotary_scaling_factor", (None,)),
         Rotary(1000.0),
-        HeadWidth("head_dim"),
+        AnyHeadWidth("head_dim"),
         Tied(),
     ),
     # The second are the names of the authors' own code.

@@ -222,7 +222,7 @@ class Biases(Rule):
 
 @dataclass(frozen=True)
 class HeadWidth(Rule):
-    """The width of an attention head, which must follow from the others."""
+    """The width of an attention head, which must be the hidden size by the number of heads."""
 
     name: str
     written: bool = False
@@ -238,6 +238,28 @@ class HeadWidth(Rule):
 
     def write(self, config: ModelConfig) -> dict[str, Any]:
         return {self.name: config.head_width} if self.written else {}
+
+
+@dataclass(frozen=True)
+class AnyHeadWidth(Rule):
+    """The width of an attention head, which the class takes from this field."""
+
+    name: str
+    hidden_size: int = 768
+    num_attention_heads: int = 12
+    """What the class has where config.json leaves these out."""
+
+    def read(self, values: Values) -> dict[str, Any]:
+        width = values.count(self.name, 0)
+        heads = values.get("num_attention_heads", self.num_attention_heads)
+        # Of a file without pruned heads the field says nothing new.
+        is_usual = width * heads == values.get("hidden_size", self.hidden_size)
+        return {"attention_head_size": 0 if is_usual else width}
+
+    def write(self, config: ModelConfig) -> dict[str, Any]:
+        if config.attention_width == config.hidden_size:
+            return {}
+        return {self.name: config.head_width}
 
 
 @dataclass(frozen=True)

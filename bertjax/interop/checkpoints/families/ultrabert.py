@@ -10,6 +10,7 @@ from bertjax.interop.checkpoints.families.rotary import GLOBAL, LOCAL, RotaryWin
 from bertjax.interop.checkpoints.families.rules import (
     Biases,
     Copy,
+    HeadWidth,
     Only,
     Translated,
     Values,
@@ -97,6 +98,7 @@ ULTRABERT = Family(
         Copy("prediction_head_size", 768, "mlm_hidden_size"),
         Biases(_BIASES),
         *LAYER_RULES,
+        HeadWidth("head_dim"),
         Translated("classifier_pooling", "cls", "pooling", {"cls": "first", "mean": "mean"}),
         _WINDOWS,
         *(Only(name, (None,)) for name in _REFUSED),

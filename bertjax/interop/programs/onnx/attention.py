@@ -53,13 +53,13 @@ def attention(
         logits = _products(graph, name, query, key, (0, 1, 2, 4, 3))
         mixed = joined_blocks(graph, windows, _mixed(graph, name, logits, windows.mask, value))
     mixed = graph.op("Transpose", f"{name}/mixed/transposed", mixed, perm=(0, 2, 1, 3))
-    join = graph.integers("attention/join", [0, 0, config.hidden_size])
+    join = graph.integers("attention/join", [0, 0, config.attention_width])
     joined = graph.op("Reshape", f"{name}/joined", mixed, join)
     if config.value_gate:
         gate = activation(graph, f"{name}/gate", "gelu", dense(graph, part.of("gate"), x))
         joined = graph.op("Mul", f"{name}/gated", joined, gate)
     if config.norm_inside:
-        joined = norm(graph, part.of("inner_norm"), joined, config.hidden_size)
+        joined = norm(graph, part.of("inner_norm"), joined, config.attention_width)
     return dense(graph, part.of("output"), joined)
 
 

@@ -80,6 +80,7 @@ REFERENCES = {
         **ENDS,
         attention_bias=True,
         mlp_bias=True,
+        head_dim=4,
         rope_parameters={"rope_type": "default", "rope_theta": 250000.0},
     ),
     "ultrabert": _with_head(
@@ -89,6 +90,7 @@ REFERENCES = {
         "UltrabertModel", sliding_window=3, attention_bias=True, mlp_bias=True
     ),
     "nomic_bert": _with_head("NomicBertForMaskedLM"),
+    "nomic_bert_few_heads": _with_head("NomicBertForMaskedLM", num_attention_heads=3, head_dim=4),
     "gte": _with_head("GteForMaskedLM"),
     "gte_without_types": _with_head("GteForMaskedLM", type_vocab_size=0, hidden_act="silu"),
     "gte_alone": _with_head("GteModel"),

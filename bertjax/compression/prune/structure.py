@@ -1,0 +1,165 @@
+"""Cutting: a smaller dense model that has some of another model's layers, heads and units.
+
+Each layer loses the same number, because the layers are one stack, but each its own ones.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from bertjax.config import ModelConfig
+from bertjax.errors import check
+from bertjax.model.functional import Params
+
+LAYERS = "encoder/layers/"
+# Axis of the heads in the parameters of each module of one layer: of its kernel and of its bias.
+_QUERIES = ("query", "gate", "relative_query", "relative_key")
+_KEYS = ("key", "value")
+
+
+class Kept(NamedTuple):
+    """What stays of a model; numbers count from 0 and ascend."""
+
+    layers: np.ndarray
+    """Numbers of the layers, int64 [N]."""
+    heads: np.ndarray
+    """Numbers of each layer's groups of heads, int64 [N, G]; without `num_key_value_heads` a group
+    is one head. With `share_layers` N is 1 here.
+    """
+    units: np.ndarray
+    """Numbers of each layer's feed-forward units, int64 [N, F]; as for `heads`."""
+
+
+def everything(config: ModelConfig) -> Kept:
+    """Return what stays if nothing is pruned."""
+    stack = stack_size(config)
+    heads, units = np.arange(config.key_value_heads), np.arange(config.intermediate_size)
+    return Kept(
+        np.arange(config.num_hidden_layers),
+        np.tile(heads, (stack, 1)),
+        np.tile(units, (stack, 1)),
+    )
+
+
+def stack_size(config: ModelConfig) -> int:
+    """Return the number of layers that have parameters of their own."""
+    return 1 if config.share_layers else config.num_hidden_layers
+
+
+def cut(config: ModelConfig, params: Params, kept: Kept) -> tuple[ModelConfig, Params]:
+    """Return the model that is left, with smaller matrices; `kept` says which parts.
+
+    Heads and units belong to the layers that are kept. Other groups of parameters, such as heads of
+    tasks, stay as they are. Raises `UserError` for a model whose parts cannot be taken out.
+    """
+    smaller = _smaller_config(config, kept)
+    index = {"heads": kept.heads, "units": kept.units}
+    queries = _within(kept.heads, config.num_attention_heads // config.key_value_heads)
+    old = flatten_dict(params, sep="/")
+    new: dict[str, Any] = {}
+    for path, leaf in old.items():
+        if not path.startswith(LAYERS):
+            new[path] = leaf
+            continue
+        tensor = np.asarray(leaf)
+        if not config.share_layers:
+            tensor = tensor[kept.layers]
+        which, axis = _cut_axis(path.removeprefix(LAYERS))
+        if which == "queries":
+            tensor = _taken(tensor, queries, axis)
+        elif which:
+            tensor = _taken(tensor, index[which], axis)
+        new[path] = tensor
+    return smaller, unflatten_dict(new, sep="/")
+
+
+def _cut_axis(path: str) -> tuple[str, int]:
+    """Return what an axis of a layer's parameter numbers, and this axis; nothing for others."""
+    module, _, name = path.rpartition("/")
+    sublayer, _, part = module.partition("/")
+    is_kernel = name == "kernel"
+    # Kernels are [in, out] without the axis of the layers, and a bias has the axes of `out`.
+    out = 2 if is_kernel else 1
+    if sublayer == "attention" and part in _QUERIES:
+        return "queries", out
+    if sublayer == "attention" and part in _KEYS:
+        return "heads", out
+    if sublayer == "attention" and part == "output" and is_kernel:
+        return "queries", 1
+    if sublayer == "mlp" and part in ("up", "gate"):
+        return "units", out
+    if sublayer == "mlp" and part == "down" and is_kernel:
+        return "units", 1
+    return "", 0
+
+
+def _taken(tensor: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    """Return the elements `index` [N, ...] of each of N layers along an axis of the tensor."""
+    layers = [np.take(own, kept, axis - 1) for own, kept in zip(tensor, index, strict=True)]
+    return np.stack(layers)
+
+
+def _within(groups: np.ndarray, size: int) -> np.ndarray:
+    """Return the numbers of heads of queries from those of their groups of `size` heads."""
+    heads = groups[:, :, None] * size + np.arange(size)[None, None, :]
+    return heads.reshape(len(groups), -1)
+
+
+def _smaller_config(config: ModelConfig, kept: Kept) -> ModelConfig:
+    groups, units = kept.heads.shape[1], kept.units.shape[1]
+    check_parts(
+        config,
+        heads=groups < config.key_value_heads,
+        units=units < config.intermediate_size,
+        layers=len(kept.layers) < config.num_hidden_layers,
+    )
+    changes: dict[str, Any] = {
+        "num_hidden_layers": len(kept.layers),
+        "intermediate_size": units,
+    }
+    if groups < config.key_value_heads:
+        share = config.num_attention_heads // config.key_value_heads
+        changes["num_attention_heads"] = groups * share
+        changes["attention_head_size"] = config.head_width
+        changes["num_key_value_heads"] = groups if config.num_key_value_heads else 0
+    smaller = dataclasses.replace(config, **changes)
+    _check_pattern(config, smaller, kept.layers)
+    return smaller
+
+
+def check_parts(config: ModelConfig, *, heads: bool, units: bool, layers: bool) -> None:
+    """Raise `UserError` where a model cannot lose heads, feed-forward units or layers."""
+    check(
+        not (heads or units) or not config.norm_inside,
+        where="model.norm_inside",
+        found=config.norm_inside,
+        expected="false: a norm over all heads or units gives other values where some are gone",
+    )
+    check(
+        not layers or not config.layer_mix,
+        where="model.layer_mix",
+        found=config.layer_mix,
+        expected="false: its weights are for the outputs of all layers",
+    )
+
+
+def _check_pattern(config: ModelConfig, smaller: ModelConfig, layers: np.ndarray) -> None:
+    """Raise `UserError` where a kept layer would compute something else in its new place."""
+    check(
+        config.first_norm or layers[0] == 0,
+        where="layers",
+        found=", ".join(map(str, layers)),
+        expected="layer 0 among them, because only the first layer has no norm before it",
+    )
+    kinds = [config.is_global(int(layer)) for layer in layers]
+    check(
+        kinds == list(smaller.attends_globally),
+        where="layers",
+        found=", ".join(map(str, layers)),
+        expected=(
+            f"layers of which every {config.global_attn_every_n_layers}. is global as before "
+            "(model.global_attn_every_n_layers)"
+        ),
+    )

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.compression.prune.choice import exchanged, kept_count, least_important_pruned
+from bertjax.errors import UserError
+
+
+@given(st.integers(1, 5000), st.floats(0, 0.99), st.sampled_from([1, 8, 128]))
+def test_the_share_that_stays_is_within_half_a_multiple_or_none_would(total, share, multiple):
+    # None would stay where less than half a multiple does.
+    nothing = round(total * (1 - share) / multiple) == 0
+    if nothing:
+        with pytest.raises(UserError, match="expected a share that leaves at least one"):
+            kept_count(total, share, "--mlp", multiple)
+        return
+    kept = kept_count(total, share, "--mlp", multiple)
+    assert kept == total or kept % multiple == 0
+    assert abs(kept - total * (1 - share)) <= multiple / 2
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, float("nan"), float("inf"), 30.0])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(UserError, match=f"--heads: found {share}, expected a share to prune"):
+        kept_count(12, share, "--heads")
+
+
+def test_each_layer_loses_its_own_least_important_ones():
+    gradients = np.array([[[1.0, -3, 2, 0], [0, 1, -1, 4]], [[1, 3, -2, 0], [0, 1, 1, -4]]])
+    kept = least_important_pruned(gradients, 2, "gradient")
+    # Of equal ones the first stays.
+    assert kept.tolist() == [[1, 2], [1, 3]]
+
+
+def test_gradient_and_square_may_rank_otherwise():
+    # Often a little, against seldom and much: 4 x 1 is more than 3, and 4 x 1 less than 9.
+    gradients = np.array([[[1.0, 3]], [[1, 0]], [[1, 0]], [[-1, 0]]])
+    assert least_important_pruned(gradients, 1, "gradient").tolist() == [[0]]
+    assert least_important_pruned(gradients, 1, "fisher").tolist() == [[1]]
+
+
+def test_two_that_say_the_same_are_not_both_pruned():
+    # Without either the other still says it; without both it is lost. The last is independent.
+    same = np.array([1.0, -1, 1, -1])
+    gradients = np.stack([same, same, 1.1 * np.array([1.0, 1, -1, -1])], axis=1)
+    stays = exchanged(gradients, np.array([False, False, True]))
+    assert stays.tolist() in ([True, False, False], [False, True, False])
+
+
+@given(st.integers(0, 10_000), st.integers(1, 5))
+def test_exchanges_make_the_estimated_loss_no_larger(seed, kept):
+    rng = np.random.default_rng(seed)
+    gradients = rng.normal(size=(9, 6)) @ rng.normal(size=(6, 6))
+    loss = lambda stays: np.sum(gradients[:, ~stays].sum(axis=1) ** 2)  # noqa: E731
+    before = np.zeros(6, bool)
+    before[np.argsort(-np.sum(gradients**2, axis=0))[:kept]] = True
+    after = exchanged(gradients, before)
+    assert after.sum() == kept
+    assert loss(after) <= loss(before) * (1 + 1e-12)
