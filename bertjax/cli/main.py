@@ -15,8 +15,8 @@ VERBS = {
     "train": "pretrain on prepared shards, or continue a run",
     "finetune": "train a model on tasks (GLUE, tagging, question answering, multiple choice,"
     " sequence to sequence), or sweep settings",
-    "distill": "train a smaller model to compute what a teacher computes, on text or tasks; or make a"
-    " table of word vectors of a model (--static)",
+    "distill": "train a smaller model to compute what a teacher computes, on text or on tasks, or"
+    " make a table of word vectors of a model (--static)",
     "predict": "write a fine-tuned model's predictions of a test set, in the task's own format",
     "zero-shot": "classify text without training, by filling a mask or by next-sentence prediction",
     "evaluate": "compute held-out metrics of a pretrained or fine-tuned model (or eval)",
