@@ -66,6 +66,7 @@ class Card:
         """Return the content of `card.json`."""
         values = asdict(self)
         values["loss"] = relative_loss(self.before.figure, self.after.figure)
+        values["table"] = table_lines(self)
         return values
 
 
