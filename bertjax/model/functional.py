@@ -197,8 +197,9 @@ def mlm_cross_entropy(
 ) -> CrossEntropy:
     """Return the weighted sums of the cross-entropy of `mlm_logits`, in nats.
 
-    `labels_BxP` are in 0..V-1. If `layout` is for a single CPU or GPU, the logits are not kept in
-    memory (see `product_cross_entropy`). Raises `UserError` if the model has no masked-word head.
+    `labels_BxP` are in 0..V-1. If `layout` is for a single CPU or GPU, or for TPUs with kernels,
+    the logits are not kept in memory (see `product_cross_entropy` and `fused_cross_entropy`).
+    Raises `UserError` if the model has no masked-word head.
     """
     _need_head(config, "mlm")
     return _apply(

@@ -256,8 +256,12 @@ class _Records:
 
 def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
     missing: set[str] = set()
+    masked = None
+    if not config.finetune.tasks:
+        rows = config.train.batch_size // config.train.gradient_accumulation_steps
+        masked = (rows, config.data.max_predictions_per_seq)
     for length in config.row_lengths:
-        missing.update(kernels.missing(config.model, length, layout))
+        missing.update(kernels.missing(config.model, length, layout, masked))
     if missing:
         named = " nor ".join(sorted(missing))
         log.warning(

@@ -43,43 +43,48 @@ def weighted_cross_entropy(
     # logits.
     picked = jnp.sum(jnp.where(_is_label(logits, labels), logits, 0), axis=-1)
     compared = _compared(logits, picked)
-    loss, nll = _losses(compared, weights, z_loss)
-    return CrossEntropy(loss, _sum(compared.is_best, weights), jnp.sum(weights), nll)
+    return cross_entropy_sums(compared.log_total, picked, compared.highest, weights, z_loss)
+
+
+def cross_entropy_sums(
+    log_total: Array, picked: Array, highest: Array, weights: Array, z_loss: float
+) -> CrossEntropy:
+    """Return the sums from three numbers for each entry, float32 of the shape of `weights`.
+
+    These are the logarithm of the softmax's denominator, the logit of the label, and the largest
+    logit.
+    """
+    weights = weights.astype(jnp.float32)
+    # Without argmax, because compilers for CPUs compute an argmax one element at a time.
+    correct = _sum((picked >= highest).astype(jnp.float32), weights)
+    nll = _sum(log_total - picked, weights)
+    weight = jnp.sum(weights)
+    if not z_loss:
+        return CrossEntropy(nll, correct, weight, nll)
+    squares = _sum(jnp.square(log_total), weights)
+    return CrossEntropy(nll + z_loss * squares, correct, weight, jax.lax.stop_gradient(nll))
 
 
 class _Compared(NamedTuple):
     """What the logits of each entry give: [...], and [..., C] for the softmax."""
 
-    nll: Array
-    is_best: Array
-    """1 if no other logit of the entry is higher than that of the label."""
+    picked: Array
+    """The logit of the label."""
+    highest: Array
+    """The largest logit, without a gradient."""
     log_total: Array
     """Logarithm of the softmax's denominator, the sum of the exponentials of all logits."""
     softmax: Array
 
 
 def _compared(logits: Array, picked: Array) -> _Compared:
-    """Return what the logits give; `picked` has those of the labels.
-
-    `is_best` is computed without argmax, because compilers for CPUs compute an argmax one element
-    at a time.
-    """
+    """Return what the logits give; `picked` has those of the labels."""
     # The maximum cancels out of the loss, so it has no gradient to follow.
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
     exponentials = jnp.exp(logits - highest[..., None])
     total = jnp.sum(exponentials, axis=-1)
     log_total = jnp.log(total) + highest
-    is_best = (picked >= highest).astype(jnp.float32)
-    return _Compared(log_total - picked, is_best, log_total, exponentials / total[..., None])
-
-
-def _losses(compared: _Compared, weights: Array, z_loss: float) -> tuple[Array, Array]:
-    """Return the sums (loss to minimize, negative log-likelihood)."""
-    nll = _sum(compared.nll, weights)
-    if not z_loss:
-        return nll, nll
-    squares = _sum(jnp.square(compared.log_total), weights)
-    return nll + z_loss * squares, jax.lax.stop_gradient(nll)
+    return _Compared(picked, highest, log_total, exponentials / total[..., None])
 
 
 def _is_label(logits: Array, labels: Array) -> Array:
@@ -197,8 +202,9 @@ def _compared_products(table: Array, bias: Array, entries: _Entries) -> _Compare
 
 
 def _summed(z_loss: float, compared: _Compared, weights: Array) -> _Sums:
-    loss, nll = _losses(compared, weights, z_loss)
-    return _Sums(loss, _sum(compared.is_best, weights), nll)
+    picked, highest, log_total, _softmax = compared
+    sums = cross_entropy_sums(log_total, picked, highest, weights, z_loss)
+    return _Sums(sums.loss, sums.correct, sums.nll)
 
 
 def _value(z_loss: float, table: Array, bias: Array, entries: _Entries) -> tuple[_Sums, None]:

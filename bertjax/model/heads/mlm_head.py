@@ -10,6 +10,8 @@ from bertjax.model.heads.cross_entropy import (
     product_cross_entropy,
     weighted_cross_entropy,
 )
+from bertjax.model.heads.fused_cross_entropy import fused_cross_entropy
+from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import ACTIVATIONS, Linear, Norm, constant, initial
 from bertjax.model.layout import Layout
 
@@ -56,15 +58,26 @@ class MlmHead(nn.Module):
     ) -> CrossEntropy:
         """Return the weighted sums of the logits' cross-entropy."""
         c = self.config
-        if not self._works_alone():
+        rows, words = labels_BxP.shape
+        has_kernel = kernels.cross_entropy(c, (rows, words), self.layout)
+        if not has_kernel and not self._works_alone():
             logits = self(hidden_BxPxD, word_embedding_VxE)
             return weighted_cross_entropy(logits, labels_BxP, weights_BxP, z_loss=c.z_loss)
         x_BxPxE = self._transformed(hidden_BxPxD)
-        x_NxE = x_BxPxE.reshape(-1, x_BxPxE.shape[-1])
         table = self._table(word_embedding_VxE)
         bias = self.bias if "mlm" in c.biases else jnp.zeros(c.vocab_size, jnp.float32)
+        if has_kernel:
+            return fused_cross_entropy(
+                x_BxPxE,
+                table,
+                bias,
+                labels_BxP,
+                weights_BxP,
+                z_loss=c.z_loss,
+                layout=self.layout,
+            )
         return product_cross_entropy(
-            x_NxE,
+            x_BxPxE.reshape(-1, x_BxPxE.shape[-1]),
             table,
             bias,
             labels_BxP.reshape(-1),
@@ -75,8 +88,8 @@ class MlmHead(nn.Module):
     def _works_alone(self) -> bool:
         """Return True on a single CPU or GPU, where the logits need not be kept.
 
-        On TPUs and meshes the plain form is used: the compiler fuses it well and knows how the
-        vocabulary is sharded.
+        Where no kernel computes it, TPUs and meshes use the plain form: the compiler fuses it well
+        and knows how the vocabulary is sharded.
         """
         layout = self.layout
         is_uncut = layout.parts("batch") * layout.parts("vocab") == 1

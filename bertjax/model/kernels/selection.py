@@ -5,6 +5,7 @@ from bertjax.model.kernels import (
     fused_norm,
     gpu_attention,
     tpu_attention,
+    tpu_cross_entropy,
     tpu_long_attention,
 )
 from bertjax.model.layout import Layout
@@ -71,8 +72,30 @@ def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
     return on_tpu(config, layout) and fused_norm.fits(length, config.hidden_size)
 
 
-def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
-    """Return which of `attention` and `norms` XLA computes although `config` asks for kernels."""
+def cross_entropy(config: ModelConfig, shape: tuple[int, int], layout: Layout) -> bool:
+    """Return True if a kernel computes the cross-entropy of `shape` (rows, masked words of a row).
+
+    The whole batch has this shape. The kernel needs the whole vocabulary on each device.
+    """
+    rows, words = shape
+    parts = layout.parts("batch")
+    if not on_tpu(config, layout) or layout.parts("vocab") > 1 or rows % parts:
+        return False
+    entries = rows // parts * words
+    width = config.embedding_width if config.mlm_transform else config.hidden_size
+    itemsize = 2 if config.dtype == "bfloat16" else 4
+    vocabulary, memory = config.vocab_size, layout.core_memory
+    return tpu_cross_entropy.fits(entries, vocabulary, width, itemsize, memory)
+
+
+def missing(
+    config: ModelConfig, length: int, layout: Layout, masked: tuple[int, int] | None = None
+) -> list[str]:
+    """Return what XLA computes although `config` asks for kernels.
+
+    This is any of `attention`, `norms`, and `cross-entropy` if there are masked words: `masked` is
+    the shape that `cross_entropy` takes.
+    """
     if config.kernels != "pallas":
         return []
     names = []
@@ -84,4 +107,6 @@ def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
         names.append("attention")
     if not norm(config, length, layout):
         names.append("norms")
+    if masked is not None and not cross_entropy(config, masked, layout):
+        names.append("cross-entropy")
     return names

@@ -11,10 +11,14 @@ from bertjax.model.layout import ANYWHERE, WrappedLayout
 
 @dataclass(frozen=True)
 class Device(WrappedLayout):
-    """A layout for one device of a platform, with the memory of a core."""
+    """A layout for devices of a platform, with the memory of a core and parts of logical axes."""
 
     name: str = "tpu"
     memory: int = 128 << 20
+    cuts: tuple[tuple[str, int], ...] = ()
+
+    def parts(self, name):
+        return dict(self.cuts).get(name, 1)
 
     @property
     def platform(self):
@@ -88,3 +92,26 @@ def test_shapes_that_it_does_not_know_are_left_to_xla():
 def test_a_gpu_computes_windows_with_dropout_too():
     assert selection.local_attention(rotary(attention_probs_dropout_prob=0.1), 1024, GPU)
     assert selection.attention(PLAIN, 1024, GPU)
+
+
+def test_a_tpu_computes_cross_entropy_where_each_device_has_the_whole_vocabulary():
+    config, words = rotary(vocab_size=50_368), (16, 308)
+    assert selection.cross_entropy(config, words, V5E)
+    assert selection.missing(config, 1024, V5E, words) == []
+    four = Device(ANYWHERE, cuts=(("batch", 4),))
+    # Four devices share what is too much for one.
+    assert selection.cross_entropy(config, (128, 308), four)
+    assert not selection.cross_entropy(config, (128, 308), V5E)
+    assert not selection.cross_entropy(config, (15, 308), four)
+    tensor = Device(ANYWHERE, cuts=(("vocab", 2),))
+    assert selection.missing(config, 1024, tensor, words) == ["cross-entropy"]
+    assert selection.missing(config, 1024, tensor) == []
+    for other in (V4, GPU):
+        assert not selection.cross_entropy(config, words, other)
+    assert not selection.cross_entropy(rotary(kernels="xla"), words, V5E)
+
+
+def test_the_width_of_the_vectors_decides_about_cross_entropy():
+    narrow = rotary(embedding_size=100)
+    assert not selection.cross_entropy(narrow, (16, 20), V5E)
+    assert selection.cross_entropy(rotary(embedding_size=128), (16, 20), V5E)
