@@ -37,6 +37,10 @@ class PruneCommand:
     1905.10650). fisher: the mean of its square, then exchanges that make the estimated loss of all
     pruned ones together smaller (arXiv 2204.09656).
     """
+    refit: bool = True
+    """Solve the last linear layers of the sublayers anew, by least squares on the same data, so
+    that they give from the heads and units that stay what they gave from all.
+    """
     batches: int = 32
     """Batches of the run's training data, of up to 32 examples each, that importance is measured
     on.

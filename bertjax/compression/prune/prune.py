@@ -30,6 +30,7 @@ from bertjax.compression.prune.examples import (
 )
 from bertjax.compression.prune.importance import Method, mask_gradients
 from bertjax.compression.prune.layers import LayerChoice, kept_by_loss, named_layers, spread
+from bertjax.compression.prune.refit import grams, refitted
 from bertjax.compression.prune.structure import check_parts, cut, everything
 from bertjax.config import ModelConfig
 from bertjax.errors import UserError, check
@@ -70,6 +71,8 @@ class PruneOptions:
     """Which layers stay, if `layers` is a number."""
     method: Method = "fisher"
     """Importance of heads and units."""
+    refit: bool = True
+    """Solve the last linear layers of the sublayers anew for the heads and units that stay."""
     batches: int = 32
     """Batches of training data, of up to 32 examples each, that importance is measured on."""
     seed: int = 0
@@ -249,7 +252,11 @@ def _with_heads_and_units(
     if fewer_units:
         chosen = least_important_pruned(gradients.units, units, options.method)
         parts, kept["units"] = parts._replace(units=chosen), chosen.tolist()
-    smaller, params = cut(config, model.params, parts)
+    params = model.params
+    if options.refit:
+        found = grams(config, objective, params, examples.batches, progress)
+        params = refitted(config, params, parts, found)
+    smaller, params = cut(config, params, parts)
     model.changes.append(
         f"heads of each layer: {config.num_attention_heads} before, "
         f"{smaller.num_attention_heads} now, of width {smaller.head_width}"
@@ -258,7 +265,8 @@ def _with_heads_and_units(
         f"feed-forward units of each layer: {config.intermediate_size:,} before, "
         f"{smaller.intermediate_size:,} now"
     )
-    model.changes.append(f"chosen by: {options.method}")
+    refit = ", last linear layers refitted" if options.refit else ""
+    model.changes.append(f"chosen by: {options.method}{refit}")
     return model._replace(config=smaller, params=params, kept=kept)
 
 

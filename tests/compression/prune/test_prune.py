@@ -43,7 +43,7 @@ def test_a_fine_tuned_run_becomes_a_smaller_one_that_every_command_reads(library
         "importance measured on: 24 training examples of good, seed 0",
         "heads of each layer: 2 before, 1 now, of width 16",
         "feed-forward units of each layer: 32 before, 22 now",
-        "chosen by: fisher",
+        "chosen by: fisher, last linear layers refitted",
     ]
     assert export.startswith(
         "export: onnx, stablehlo and saved-model; not huggingface (model.attention_head_size: found"
