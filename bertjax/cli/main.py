@@ -23,6 +23,7 @@ VERBS = {
     "embed": "write vectors of lines of text, from chosen layers",
     "import": "make a run of a model of transformers or of the original BERT",
     "export": "write a checkpoint for transformers, TensorFlow, StableHLO or ONNX",
+    "quantize": "write a model as an ONNX program of int8, within a bound on what it loses",
     "grow": "give a model more positions or words, or words' vectors from a file",
     "prune": "make a smaller model without the heads, units and layers that matter least",
     "compile": "estimate the cost of a train step on a TPU slice, by the TPU compiler",

@@ -24,8 +24,16 @@ class Program(Protocol):
     outputs: tuple[str, ...]
     """Names of the outputs that it can compute."""
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> dict[str, np.ndarray]:
-        """Return the outputs for int32 [b, l] arrays named `INPUTS`."""
+    def prepare(self, inputs: Arrays) -> Any:
+        """Return int32 [b, l] arrays named `INPUTS` as the runtime takes them; it is not timed."""
+        ...
+
+    def run(self, prepared: Any, outputs: list[str]) -> Mapping[str, Any]:
+        """Return the outputs, as the runtime has them, for what `prepare` returned."""
+        ...
+
+    def arrays(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return what `run` returned as float32 arrays."""
         ...
 
 
@@ -48,10 +56,17 @@ class OnnxProgram:
         self._inputs = [each.name for each in self._session.get_inputs()]
         self.outputs = tuple(each.name for each in self._session.get_outputs())
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> dict[str, np.ndarray]:
+    def prepare(self, inputs: Arrays) -> Any:
+        """Return those inputs that the graph reads."""
+        return {name: inputs[name] for name in self._inputs}
+
+    def run(self, prepared: Any, outputs: list[str]) -> Mapping[str, Any]:
         """Return the outputs."""
-        values = self._session.run(outputs, {name: inputs[name] for name in self._inputs})
-        return dict(zip(outputs, values, strict=True))
+        return dict(zip(outputs, self._session.run(outputs, prepared), strict=True))
+
+    def arrays(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return the outputs as they are."""
+        return dict(values)
 
 
 class TransformersProgram:
@@ -89,8 +104,8 @@ class TransformersProgram:
         else:
             self.outputs = ("hidden", "logits")
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> dict[str, np.ndarray]:
-        """Return the outputs."""
+    def prepare(self, inputs: Arrays) -> Any:
+        """Return the inputs as tensors of int64, by the names of `transformers`."""
         torch = self._torch
         given = {
             "input_ids": torch.from_numpy(inputs["input_ids"].astype(np.int64)),
@@ -98,13 +113,18 @@ class TransformersProgram:
         }
         if self._with_types:
             given["token_type_ids"] = torch.from_numpy(inputs["segment_ids"].astype(np.int64))
+        return given
+
+    def run(self, prepared: Any, outputs: list[str]) -> Mapping[str, Any]:
+        """Return the outputs as tensors."""
         hidden_states = "hidden" in outputs and not self._is_bare
-        with torch.inference_mode():
-            result = self._model(**given, output_hidden_states=hidden_states)
-        values = {}
-        for name in outputs:
-            values[name] = self._output(result, name).float().numpy()
-        return values
+        with self._torch.inference_mode():
+            result = self._model(**prepared, output_hidden_states=hidden_states)
+        return {name: self._output(result, name) for name in outputs}
+
+    def arrays(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return tensors as arrays."""
+        return {name: value.float().numpy() for name, value in values.items()}
 
     def _output(self, result: Any, name: str) -> Any:
         if name == "hidden":
@@ -136,14 +156,69 @@ class StablehloProgram:
         self.version = f"jax {jax.__version__}"
         self.outputs = tuple(each["name"] for each in signature["outputs"])
 
-    def run(self, inputs: Arrays, outputs: list[str]) -> dict[str, np.ndarray]:
-        """Return the outputs."""
-        values = self._call(self._params, *(inputs[name] for name in INPUTS))
-        return {name: np.asarray(values[name]) for name in outputs}
+    def prepare(self, inputs: Arrays) -> Any:
+        """Return the inputs in the order of the program."""
+        return [inputs[name] for name in INPUTS]
 
+    def run(self, prepared: Any, outputs: list[str]) -> Mapping[str, Any]:
+        """Return the outputs, computed to their end."""
+        values = self._call(self._params, *prepared)
+        return {name: values[name].block_until_ready() for name in outputs}
+
+    def arrays(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return JAX's arrays as NumPy's."""
+        return {name: np.asarray(value) for name, value in values.items()}
+
+
+class PipelineProgram(TransformersProgram):
+    """A folder of `transformers` as its users call it: a pipeline from texts to answers.
+
+    Beside the model it has the tokenizer, and what the pipeline makes of the outputs. It has no
+    outputs as arrays: it is for latency alone.
+    """
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        """Load the model and the tokenizer, and find words of one token."""
+        super().__init__(folder, threads)
+        import transformers
+
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        # By the outputs: the classes of tasks have names of pipelines, an encoder has none.
+        name = type(self._model).__name__.rpartition("For")[2]
+        task = _PIPELINES.get(name, "feature-extraction")
+        # Its type lists hundreds of forms, one for each kind of pipeline.
+        make_pipeline: Any = transformers.pipeline
+        self._pipeline = make_pipeline(task, model=self._model, tokenizer=tokenizer)
+        self._specials = tokenizer.num_special_tokens_to_add()
+        words = [word for word in tokenizer.get_vocab() if word.isalpha() and word.islower()]
+        single = [word for word in sorted(words) if len(tokenizer.tokenize(word)) == 1]
+        self._words = single[:1000]
+        self.outputs = (*self.outputs, "answers")
+
+    def prepare(self, inputs: Arrays) -> Any:
+        """Return texts that become as many tokens as the rows have."""
+        rows, length = inputs["input_ids"].shape
+        count = max(1, length - self._specials)
+        texts = []
+        for row in range(rows):
+            chosen = [self._words[(row + place) % len(self._words)] for place in range(count)]
+            texts.append(" ".join(chosen))
+        return texts
+
+    def run(self, prepared: Any, outputs: list[str]) -> Mapping[str, Any]:
+        """Return the answers of the pipeline."""
+        return {"answers": self._pipeline(prepared, batch_size=len(prepared))}
+
+
+_PIPELINES = {
+    "SequenceClassification": "text-classification",
+    "TokenClassification": "token-classification",
+}
+"""The pipelines of `transformers` for the ends of the names of its classes."""
 
 PROGRAMS: Mapping[str, Callable[[Path, int], Program]] = {
     "onnx": OnnxProgram,
     "transformers": TransformersProgram,
+    "pipeline": PipelineProgram,
     "stablehlo": StablehloProgram,
 }

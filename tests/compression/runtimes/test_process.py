@@ -102,3 +102,12 @@ def test_a_runtime_that_is_not_installed_is_refused_with_the_command(monkeypatch
     message = r"no_such_runtime: found no such package.*pip install 'bertjax\[onnx\]'"
     with pytest.raises(UserError, match=message), opened(tmp_path, "onnx"):
         pass
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_transformers_is_timed_on_texts(run, tmp_path):
+    pytest.importorskip("transformers")
+    folder = bertjax.export_model(run, tmp_path / "out", "huggingface")
+    rows = {name: np.ones((2, 9), np.int32) for name in ("input_ids", "input_mask", "segment_ids")}
+    with opened(folder, "pipeline", threads=1) as model:
+        assert (model.seconds(rows, ["answers"], 3) > 0).all()

@@ -1,0 +1,85 @@
+"""`bertjax quantize RUN --to FOLDER [--max-loss 0.5%] [--activations KIND] [...]`"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from bertjax.cli.arguments import need, parse_subject, quiet_libraries, run_terminal
+
+
+@dataclass(frozen=True)
+class QuantizeCommand:
+    """Write a model as an ONNX program with weights of 8 bits, measured beside the float32 one.
+
+    RUN is a run, a checkpoint or a model folder of transformers. If the figure of the program loses
+    more than --max-loss, nothing is written and the exit status is 3 (docs/compression.md).
+    """
+
+    to: str = ""
+    """The new folder."""
+    max_loss: str = "0.5%"
+    """Most that the figure may lose, in percent of its value before."""
+    bits: int = 8
+    """Bits of a weight."""
+    activations: Literal["none", "dynamic", "static"] = "dynamic"
+    """Inputs of products: left in float (none: only weights are quantized), quantized by the range
+    that they have (dynamic), or by one that was measured on calibration data (static).
+    """
+    granularity: Literal["channel", "tensor"] = "channel"
+    """One scale for each output of a matrix, or one for the whole matrix."""
+    float_layers: int = 0
+    """Most matrices that may stay in float, those of the largest measured error first, as long as
+    the figure is out of bounds.
+    """
+    calibration: str = ""
+    """Of activations static: a file of texts, one a line, or a prepared folder. By default training
+    examples of the task, or training records of the run.
+    """
+    calibration_rows: int = 128
+    """Rows of calibration data."""
+    task: str = ""
+    """Task whose head is exported, if the model was fine-tuned on several tasks."""
+    sts: str = ""
+    """File of rated pairs (SCORE TAB A TAB B) that a model without a task is measured on."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """Vector of a sentence, for --sts."""
+    seconds: float = 2.0
+    """Seconds that the latency of each model is measured for each shape; 0: it is not."""
+    threads: int = 0
+    """Threads of each runtime; 0: as many as the process may use CPUs."""
+    license: str = ""
+    """Licence for the model card; by default the one that the source's README.md names."""
+    drop: tuple[str, ...] = ()
+    """Of a folder of transformers: tensors to leave out, as in import."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the verb; return the exit status."""
+    subject, command = parse_subject(
+        "quantize", QuantizeCommand(), words, "a run, a checkpoint or a model folder"
+    )
+    need(command.to, "quantize", "--to with the new folder")
+    quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
+    from bertjax.compression.quantize.job import Measuring
+    from bertjax.compression.quantize.options import QuantizeOptions
+    from bertjax.compression.quantize.quantize import quantize
+
+    with run_terminal() as progress:
+        quantized = quantize(
+            subject,
+            command.to,
+            _of(QuantizeOptions, command),
+            _of(Measuring, command),
+            drop=command.drop,
+            license=command.license,
+            progress=progress,
+        )
+    for line in [*quantized.card["table"], *quantized.card["notes"]]:
+        print(line)
+    return 0
+
+
+def _of(kind: type, command: QuantizeCommand) -> Any:
+    """Return a dataclass made of those fields of the command that it has too."""
+    return kind(**{field.name: getattr(command, field.name) for field in fields(kind)})
