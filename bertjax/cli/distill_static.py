@@ -14,7 +14,7 @@ class StaticCommand:
     """
 
     static: str = ""
-    """The run or checkpoint folder of the model."""
+    """The model: a run, a checkpoint or a model folder of transformers."""
     to: str = ""
     """The new folder."""
     dimensions: int = -1
@@ -53,7 +53,7 @@ def is_static(words: Sequence[str]) -> bool:
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     command = parse("distill", StaticCommand(), words)
-    need(command.static, "distill", "--static with a run or checkpoint folder")
+    need(command.static, "distill", "--static with a run, a checkpoint or a model folder")
     need(command.to, "distill", "--to with the new folder")
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> int:
         )
     if facts is None:
         return 0
-    print(f"checkpoint: {facts.checkpoint}")
+    print(f"from: {facts.source}")
     print(f"pieces: {facts.pieces:,}, of which {facts.zeros:,} mean nothing: zeros")
     print(f"pooling: {facts.pooling}")
     share = f", {100 * facts.explained:.1f} % of the variance" if facts.components else ""

@@ -20,7 +20,7 @@ def test_the_command_makes_a_table_and_says_what_it_is(teacher, tmp_path, capsys
     assert run(words) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[:3] == [
-        f"checkpoint: {teacher}/checkpoints/0",
+        f"from: {teacher}/checkpoints/0",
         "pieces: 19, of which 7 mean nothing: zeros",
         "pooling: cls",
     ]
@@ -45,7 +45,7 @@ def test_the_default_is_as_many_components_as_there_are(teacher, tmp_path, capsy
     "words, message",
     [
         (["--static", "run"], "nothing given, expected --to with the new folder"),
-        (["--to", "out", "--static", ""], "expected --static with a run or checkpoint folder"),
+        (["--to", "out", "--static", ""], "expected --static with a run, a checkpoint or a model"),
         (["--static", "run", "--to", "out", "--dimensions", "-2"], "dimensions: found -2"),
         (["--static", "run", "--to", "out", "--max-loss", "5%"], "--max-loss: found no --sts"),
         (["--static", "absent", "--to", "out"], "absent"),

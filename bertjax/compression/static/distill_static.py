@@ -8,6 +8,7 @@ of those of its pieces, so nothing of the encoder is computed any more.
 import logging
 import time
 import uuid
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from etils import epath
 
 from bertjax.compression.card import Card, write_card
 from bertjax.compression.rated_pairs import read_pairs
+from bertjax.compression.source_model import as_run, version_of_source
 from bertjax.compression.static.imported import pooling_of, say_what_is_missing
 from bertjax.compression.static.measured import measured_card
 from bertjax.compression.static.options import DIMENSIONS, StaticOptions
@@ -32,11 +34,11 @@ from bertjax.given_files import place_of
 from bertjax.inference.embed import Pooling
 from bertjax.inference.static_table import WEIGHTS, StaticTable, read_static_table
 from bertjax.inference.vector_files import STDIN, read_lines
+from bertjax.interop.import_model import is_external
 from bertjax.progress import Progress, silent
 from bertjax.storage import exact_version_of
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
-from bertjax.training import checkpoint as checkpoints
 from bertjax.training.saved_model import TrainedModel, load_model
 
 log = logging.getLogger("bertjax")
@@ -45,8 +47,8 @@ log = logging.getLogger("bertjax")
 class StaticFacts(NamedTuple):
     """What `distill_static` did."""
 
-    checkpoint: epath.Path
-    """The teacher."""
+    source: epath.Path
+    """The teacher: a checkpoint, or a model folder of another program."""
     folder: epath.Path
     pieces: int
     """Number of entries of the vocabulary: rows of the table."""
@@ -92,11 +94,12 @@ def distill_static(
     license: str = "",
     progress: Progress = silent,
 ) -> StaticFacts | None:
-    """Make a table of word vectors of a run or checkpoint in the new folder `to`.
+    """Make a table of word vectors of a model in the new folder `to`.
 
-    Returns None where the same call made the folder before. The options are those of
-    `StaticOptions`. `sentence-transformers` reads the folder as `SentenceTransformer(folder)`,
-    `model2vec` as `StaticModel.from_pretrained(folder)`, and `bertjax.embed` too.
+    `run` is a run, a checkpoint, or a model folder of `transformers`. Returns None where the same
+    call made the folder before. The options are those of `StaticOptions`. `sentence-transformers`
+    reads the folder as `SentenceTransformer(folder)`, `model2vec` as
+    `StaticModel.from_pretrained(folder)`, and `bertjax.embed` too.
 
     Special tokens and `[unused12]` have vectors of zeros: they mean nothing in a text. So an
     unknown word, which is `[UNK]`, does not change the direction of a text's vector.
@@ -114,26 +117,28 @@ def distill_static(
         dimensions, pooling, corpus, sif_coefficient, sts, max_loss, seconds, license
     )
     path = place_of(to)
-    _, found = checkpoints.find_checkpoint(run)
-    request = _request(found, options)
+    origin = place_of(run)
+    request = _request(origin, options)
     # Before the model is loaded.
     with folder_written_whole(path, "distill", request, last=LAST) as part:
         if part is None:
             return None
         begin = time.monotonic()
-        model = load_model(found)
-        table = _computed(model, options, progress)
-        write_table(
-            part,
-            model.tokenizer,
-            table.vectors,
-            dimensions=table.components,
-            sif_coefficient=options.sif_coefficient,
-        )
-        _check_written(part, table.vectors)
-        card = _card(model, part, table, options)
+        with as_run(origin, Path(part) / "imported") as run_dir:
+            model = load_model(run_dir)
+            source = origin if is_external(origin) else model.checkpoint
+            table = _computed(model, options, progress)
+            write_table(
+                part,
+                model.tokenizer,
+                table.vectors,
+                dimensions=table.components,
+                sif_coefficient=options.sif_coefficient,
+            )
+            _check_written(part, table.vectors)
+            card = _card(model, source, part, table, options)
     return StaticFacts(
-        checkpoint=found,
+        source=source,
         folder=path,
         pieces=len(table.vectors),
         zeros=table.zeros,
@@ -147,7 +152,7 @@ def distill_static(
     )
 
 
-def _request(checkpoint: epath.Path, options: StaticOptions) -> str:
+def _request(origin: epath.Path, options: StaticOptions) -> str:
     """Return the digest of the command; that of a stream, which can be read once, is its own."""
     corpus = ""
     if options.corpus == STDIN:
@@ -164,7 +169,7 @@ def _request(checkpoint: epath.Path, options: StaticOptions) -> str:
         pairs = exact_version_of(file)
     return request_digest(
         "distill --static",
-        source=checkpoints.version_of_checkpoint(checkpoint),
+        source=version_of_source(origin),
         options=vars(options),
         corpus=corpus,
         pairs=pairs,
@@ -202,7 +207,11 @@ def _computed(model: TrainedModel, options: StaticOptions, progress: Progress) -
 
 
 def _card(
-    model: TrainedModel, part: epath.Path, table: _Table, options: StaticOptions
+    model: TrainedModel,
+    source: epath.Path,
+    part: epath.Path,
+    table: _Table,
+    options: StaticOptions,
 ) -> Card | None:
     """Measure the table and write its card; None where there is nothing to measure it on."""
     if not options.sts:
@@ -216,6 +225,7 @@ def _card(
     }
     card = measured_card(
         model,
+        source,
         part,
         pooling=table.pooling,
         sts=options.sts,

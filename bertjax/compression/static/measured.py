@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from bertjax.compression.card import UNKNOWN_LICENSE, Card, Variant, license_of
+from bertjax.compression.card import Card, Variant, license_of
 from bertjax.compression.figures import Figure, PairMeasure
 from bertjax.compression.gate import check_loss
 from bertjax.compression.held_out import sts_measure
@@ -26,6 +26,7 @@ TEACHER, TABLE = "teacher", "table"
 
 def measured_card(
     model: TrainedModel,
+    source: epath.Path,
     folder: epath.Path,
     *,
     pooling: Pooling,
@@ -35,7 +36,7 @@ def measured_card(
     license: str,
     settings: Mapping[str, Any],
 ) -> Card:
-    """Return the card of the table in `folder`, which was made of `model`.
+    """Return the card of the table in `folder`, which was made of `model`, that of `source`.
 
     The figure is the Spearman correlation on the rated pairs of the file `sts`: of the teacher in
     JAX, of the table as it is read from the folder. Latency is that of rows of ids, measured for
@@ -65,14 +66,14 @@ def measured_card(
         data.append(f"pieces counted in {settings['corpus']}")
     return Card(
         title="Table of word vectors",
-        command=f"bertjax distill --static {model.checkpoint} --to FOLDER {' '.join(words)}",
-        source=str(model.checkpoint),
+        command=f"bertjax distill --static {source} --to FOLDER {' '.join(words)}",
+        source=str(source),
         settings=settings,
         data=data,
         before=before,
         after=after,
         max_loss=max_loss,
-        license=license or license_of(model.run_dir) or UNKNOWN_LICENSE,
+        license=license or license_of(source),
         threads=available_threads(),
         tags=("sentence-transformers", "model2vec", "static-embeddings"),
         notes=(

@@ -116,6 +116,19 @@ def test_what_does_not_fit_is_refused_in_one_line_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 
+def test_a_folder_of_transformers_gives_the_table_of_its_import(run, tmp_path):
+    bertjax.export_model(run, tmp_path / "exported", "huggingface")
+    facts = distill_static(tmp_path / "exported", tmp_path / "out")
+    assert str(facts.source) == str(tmp_path / "exported")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    distill_static(run, tmp_path / "same")
+    np.testing.assert_array_equal(table_in(tmp_path / "out"), table_in(tmp_path / "same"))
+    assert distill_static(tmp_path / "exported", tmp_path / "out") is None
+    (tmp_path / "exported" / "config.json").touch()
+    with pytest.raises(UserError, match="found files there"):
+        distill_static(tmp_path / "exported", tmp_path / "out")
+
+
 def test_a_vocabulary_of_special_tokens_alone_is_refused(tmp_path):
     run = save_teacher(tmp_path / "run", wordpiece(VOCABULARY[:7]))
     with pytest.raises(UserError, match="found special tokens alone, expected pieces of text"):
