@@ -41,6 +41,7 @@ CHANGES, TIMES = 4, 2
 MODULES = (
     "bertjax.cli.export", "bertjax.cli.import_", "bertjax.cli.grow", "bertjax.cli.embed",
     "bertjax.cli.prune", "bertjax.compression.prune.prune",
+    "bertjax.cli.quantize", "bertjax.compression.quantize.quantize",
     "bertjax.api.evaluate", "bertjax.interop.export_model", "bertjax.interop.import_model",
     "bertjax.interop.extend.grow", "bertjax.inference.vector_files", "orbax.checkpoint",
 )  # fmt: skip
@@ -198,8 +199,19 @@ def test_a_killed_evaluation_is_made_by_the_same_command(commands, folder):
         assert names_in(run) == names
 
 
+def test_a_killed_quantize_is_made_by_the_same_command(commands, folder, tmp_path):
+    pytest.importorskip("onnxruntime")
+
+    def whole_or_absent(out):
+        assert (out / "card.json").exists() or not (out / "model.onnx").exists()
+
+    words = ["quantize", folder / "run", "--max-loss", "90%", "--seconds", "0", "--threads", "1"]
+    words.append("--to")
+    assert killed_and_repeated(commands, words, tmp_path, "out", reader=whole_or_absent)
+
+
 @pytest.mark.parametrize("verb", [
-    "export", "grow", "prune", "import", "embed", "predict", "evaluate"
+    "export", "grow", "prune", "import", "quantize", "embed", "predict", "evaluate"
 ])  # fmt: skip
 def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     commands, folder, tmp_path, verb
@@ -212,6 +224,10 @@ def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     words, lock = {
         "export": (["export", run, "--to", out], lock),
         "grow": (["grow", run, "--max-seq-length", "32", "--to", out], lock),
+        "quantize": (
+            ["quantize", run, "--max-loss", "90%", "--seconds", "0", "--to", out],
+            lock,
+        ),
         "prune": (["prune", run, "--layers", "1", "--to", out], lock),
         "import": (["import", tmp_path / "model", "--drop", "classifier", "--to", out], lock),
         "embed": (

@@ -103,7 +103,7 @@ class Job:
         return self.measuring.threads or available_threads()
 
     def write(self, part: Path, target: str, license: str) -> None:
-        """Write the files of the output into the empty folder `part`."""
+        """Write the files of the output into the empty folder `part`; `target` is its name."""
         asked = self.measuring
         measure = measure_of(self.run, task=asked.task, sts=asked.sts, pooling=asked.pooling)
         scratch = part / "scratch"
@@ -205,7 +205,7 @@ class Job:
         settings = {**asdict(options), **asdict(self.measuring)}
         words = ["bertjax quantize", self.source, "--to", target, *_words(options)]
         return Card(
-            title=f"{epath.Path(target).name}: {options.name}",
+            title=f"{target}: {options.name}",
             command=" ".join([*words, *_words(self.measuring)]),
             source=self.source,
             settings=settings,

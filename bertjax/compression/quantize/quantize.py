@@ -78,7 +78,8 @@ def quantize(
             with _as_run(origin, Path(part) / "imported", drop) as run:
                 job = Job(str(origin), run, options, measuring, bound, progress)
                 named = license or (license_of(origin) if origin.is_dir() else UNKNOWN_LICENSE)
-                job.write(Path(part), str(path), named)
+                # By its name alone: where it lies on this machine is nobody else's business.
+                job.write(Path(part), path.name, named)
     return Quantized(path, read_json(path / CARD))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,3 +112,16 @@ def test_a_pipeline_of_transformers_is_timed_on_texts(run, tmp_path):
     rows = {name: np.ones((2, 9), np.int32) for name in ("input_ids", "input_mask", "segment_ids")}
     with opened(folder, "pipeline", threads=1) as model:
         assert (model.seconds(rows, ["answers"], 3) > 0).all()
+
+
+def test_an_opset_that_the_runtime_does_not_know_is_refused_in_one_line(run, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = Path(bertjax.export_model(run, tmp_path / "out", "onnx"))
+    program = onnx.load(str(folder / "model.onnx"))
+    program.opset_import[0].version = 99
+    (folder / "model.onnx").write_bytes(program.SerializeToString())
+    with (
+        pytest.raises(UserError, match=r"out: found a model that its runtime refuses \(.*opset"),
+        opened(folder, "onnx"),
+    ):
+        pass
