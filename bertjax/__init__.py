@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bertjax.api.finetune import finetune, sweep
     from bertjax.api.load import load_tokenizer
     from bertjax.api.pretrain import prepare, train
+    from bertjax.compression.static.distill_static import distill_static
     from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
     from bertjax.inference.embed import embed
     from bertjax.inference.fill_mask import fill_mask
@@ -42,6 +43,7 @@ _MODULES = {
     "Grid": "bertjax.finetuning.sweep_grid",
     "PAPER_GRID": "bertjax.finetuning.sweep_grid",
     "TrainedModel": "bertjax.training.saved_model",
+    "distill_static": "bertjax.compression.static.distill_static",
     "embed": "bertjax.inference.embed",
     "encode": "bertjax.model.functional",
     "evaluate": "bertjax.api.evaluate",
@@ -81,6 +83,7 @@ __all__ = [
     "TrainedModel",
     "UserError",
     "__version__",
+    "distill_static",
     "embed",
     "encode",
     "evaluate",

@@ -40,7 +40,7 @@ class EmbedCommand:
     """Number of lines in a batch; it is rounded up to a multiple of the local devices."""
     max_seq_length: int = 0
     """Maximum number of ids of a line, including special tokens; longer lines are cut. 0: 512, or
-    the model's number of positions if that is smaller.
+    the model's number of positions if that is smaller; with a table of word vectors, none is cut.
     """
     vector_dtype: Literal["float32", "float16"] = "float32"
     """Type of the numbers in the file."""
@@ -48,7 +48,9 @@ class EmbedCommand:
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
-    subject, command = parse_subject("embed", EmbedCommand(), words, "a run or checkpoint folder")
+    subject, command = parse_subject(
+        "embed", EmbedCommand(), words, "a run, a checkpoint or a table of word vectors"
+    )
     check(
         command.text_file != "",
         where="embed",
@@ -82,18 +84,18 @@ def run(words: Sequence[str]) -> int:
 
 def _embed(subject: str, command: EmbedCommand, path: "epath.Path") -> None:
     """Write the vectors to `path`, and print what was done."""
-    from bertjax.inference.embed import EmbedOptions, embed_windows
-    from bertjax.inference.lengths import longest_row
+    from bertjax.inference.embed import EmbedOptions, embed_windows, opened_for_embed
+    from bertjax.inference.static_table import StaticTable
     from bertjax.inference.vector_files import count_lines, read_lines, write_vectors
     from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
-    from bertjax.training.saved_model import load_model
 
     compile_cache.start()
-    model = load_model(subject)
-    longest = longest_row(model.config.model, command.max_seq_length or None)
-    options = EmbedOptions(command.layers, command.pooling, command.batch_size, longest)
-    width = options.width(model.config.model)
+    model = opened_for_embed(subject)
+    options = EmbedOptions(
+        command.layers, command.pooling, command.batch_size, command.max_seq_length or None
+    )
+    longest, width = options.longest(model), options.width(model)
     begin = time.monotonic()
     with log_of_verb(), terminal_progress() as progress:
         windows = embed_windows(
@@ -106,15 +108,19 @@ def _embed(subject: str, command: EmbedCommand, path: "epath.Path") -> None:
         counts = write_vectors(
             path,
             windows,
-            model.tokenizer,
+            None if isinstance(model, StaticTable) else model.tokenizer,
             width=width,
             pooling=command.pooling,
             dtype=command.vector_dtype,
         )
     seconds = time.monotonic() - begin
-    print(f"checkpoint: {model.checkpoint}")
+    if isinstance(model, StaticTable):
+        print(f"table of word vectors: {model.folder}")
+    else:
+        print(f"checkpoint: {model.checkpoint}")
     print(f"lines: {counts.texts:,}")
-    print(f"truncated lines: {counts.truncated:,} (longer than {longest} ids)")
+    if longest is not None:
+        print(f"truncated lines: {counts.truncated:,} (longer than {longest} ids)")
     print(f"vectors: {counts.vectors:,} of {width:,} numbers, {command.vector_dtype}")
     print(f"seconds: {seconds:.1f} ({counts.texts / max(seconds, 1e-9):,.0f} lines/s)")
     print(f"written: {path}")

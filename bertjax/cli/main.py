@@ -26,6 +26,7 @@ VERBS = {
     "quantize": "write a model as an ONNX program of int8, within a bound on what it loses",
     "grow": "give a model more positions or words, or words' vectors from a file",
     "prune": "make a smaller model without the heads, units and layers that matter least",
+    "distill": "make a table of word vectors of a model (--static)",
     "compile": "estimate the cost of a train step on a TPU slice, by the TPU compiler",
     "completion": "print a script by which a shell completes verbs, presets and options",
 }

@@ -26,6 +26,7 @@ from bertjax.inference.lengths import (
     padded_length,
     row_memory_errors,
 )
+from bertjax.inference.static_table import StaticTable, cut, is_static_table, read_static_table
 from bertjax.model import functional
 from bertjax.model.functional import Encoded, Params
 from bertjax.parallel.announce import announce_once
@@ -80,9 +81,18 @@ class EmbedOptions:
         """True if there is a vector for each token, not one for each text."""
         return self.pooling == "tokens"
 
-    def width(self, model: ModelConfig) -> int:
+    def width(self, model: TrainedModel | StaticTable) -> int:
         """Return the number of values in a vector: D, or 4D for `concat_last_four`."""
-        return model.hidden_size * (4 if self.layers == "concat_last_four" else 1)
+        if isinstance(model, StaticTable):
+            return model.width
+        layers = 4 if self.layers == "concat_last_four" else 1
+        return model.config.model.hidden_size * layers
+
+    def longest(self, model: TrainedModel | StaticTable) -> int | None:
+        """Return the number of ids to which a text is cut; None: to none."""
+        if isinstance(model, StaticTable):
+            return self.max_seq_length
+        return longest_row(model.config.model, self.max_seq_length)
 
 
 class Vectors(NamedTuple):
@@ -147,8 +157,17 @@ def pool_tokens(vectors_BxLxD: Array, input_mask: ArrayLike, pooling: Pooling) -
     return vectors_BxLxD
 
 
+def opened_for_embed(
+    model: TrainedModel | StaticTable | epath.PathLike,
+) -> TrainedModel | StaticTable:
+    """Return `model` itself, or what is in its folder: a run, a checkpoint, a table of vectors."""
+    if isinstance(model, TrainedModel | StaticTable):
+        return model
+    return read_static_table(model) if is_static_table(model) else opened_model(model)
+
+
 def embed(
-    model: TrainedModel | epath.PathLike,
+    model: TrainedModel | StaticTable | epath.PathLike,
     texts: Iterable[str],
     *,
     layers: Layers = "last",
@@ -158,7 +177,8 @@ def embed(
 ) -> np.ndarray | list[np.ndarray]:
     """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W].
 
-    `model` is a model that `load_model` returned, or a run or checkpoint folder. The options are
+    `model` is a model that `load_model` returned, or a run or checkpoint folder, or the folder of a
+    table of word vectors (`bertjax distill --static`). The options are
     those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. If texts
     are cut to `max_seq_length` ids, a warning in the log says how many. If the vectors of all texts
     do not fit into memory, use `bertjax.inference.embed.embed_windows`.
@@ -170,14 +190,14 @@ def embed(
     >>> bertjax.embed("runs/tiny", ["the dog sees the cat.", "no one."], layers="last").shape
     (2, 32)
     """
-    model = opened_model(model)
+    model = opened_for_embed(model)
     options = EmbedOptions(layers, pooling, batch_size, max_seq_length)
     parts = list(embed_windows(model, texts, options))
     truncated = sum(part.truncated for part in parts)
     if truncated:
         log.warning(
             "texts longer than %d ids, which were cut to them: %d of %d",
-            longest_row(model.config.model, max_seq_length),
+            options.longest(model),
             truncated,
             sum(len(part.offsets) - 1 for part in parts),
         )
@@ -187,12 +207,12 @@ def embed(
             by_text += np.split(part.vectors, part.offsets[1:-1])
         return by_text
     # An empty array is put first: without any text, NumPy would have nothing to concatenate.
-    none = np.zeros((0, options.width(model.config.model)), np.float32)
+    none = np.zeros((0, options.width(model)), np.float32)
     return np.concatenate([none, *(part.vectors for part in parts)])
 
 
 def embed_windows(
-    model: TrainedModel,
+    model: TrainedModel | StaticTable,
     texts: Iterable[str],
     options: EmbedOptions | None = None,
     *,
@@ -208,10 +228,17 @@ def embed_windows(
     products are computed in the model's `dtype`, sums over tokens and layers in float32. `progress`
     is called with the number of texts done and with `total` (0: not known).
 
+    With a table of word vectors nothing is computed but means: a text has no special tokens, and is
+    cut only where `options` say so.
+
     Raises `UserError` as `embed` does.
     """
     texts = each_text(texts, "texts")
     options = options or EmbedOptions()
+    if isinstance(model, StaticTable):
+        _check_suits_table(options)
+        yield from _table_windows(model, texts, options, progress, total)
+        return
     _check_fits(model.config.model, model.tokenizer, options)
     _say_what_is_missing(model)
     with row_memory_errors(options.batch_size):
@@ -229,7 +256,7 @@ def _computed_windows(
     # Rounded up, as all devices must have the same number of rows.
     batch_size = -(-options.batch_size // devices) * devices
     params = jax.device_put(model.params, replicated(mesh))
-    width = options.width(config)
+    width = options.width(model)
     announce_once("the vectors of texts")
     done = 0
     token_values = width if options.keeps_tokens else 0
@@ -256,6 +283,37 @@ def _computed_windows(
                 done += len(chosen)
                 progress("embed", done, total)
         yield Vectors(vectors, encoded.ids, encoded.offsets, encoded.truncated)
+
+
+def _table_windows(
+    table: StaticTable, texts: Iterable[str], options: EmbedOptions, progress: Progress, total: int
+) -> Iterator[Vectors]:
+    done = 0
+    for group in _groups(texts, WINDOW * options.batch_size):
+        ids, offsets, truncated = cut(*table.encode(group), options.max_seq_length)
+        done += len(group)
+        progress("embed", done, total)
+        yield Vectors(table.text_vectors(ids, offsets), ids, offsets, truncated)
+
+
+def _check_suits_table(options: EmbedOptions) -> None:
+    """Raise `UserError` for a choice that a table of word vectors does not have."""
+    for name, found, expected in (
+        ("layers", options.layers, "last"),
+        ("pooling", options.pooling, "mean"),
+    ):
+        check(
+            found == expected,
+            where=name,
+            found=repr(found),
+            expected=f"{expected}: a table of word vectors has no other",
+        )
+    check(
+        options.max_seq_length is None or options.max_seq_length > 0,
+        where="max_seq_length",
+        found=options.max_seq_length,
+        expected="a number above 0",
+    )
 
 
 def _say_what_is_missing(model: TrainedModel) -> None:

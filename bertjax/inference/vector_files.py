@@ -112,7 +112,7 @@ class VectorCounts(NamedTuple):
 def write_vectors(
     path: epath.Path,
     windows: Iterable[Vectors],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     *,
     width: int,
     pooling: Pooling,
@@ -120,7 +120,8 @@ def write_vectors(
 ) -> VectorCounts:
     """Write the vectors as `dtype` to a file, which gets its name only when it is complete.
 
-    An older file of that name is replaced.
+    The tokenizer names the tokens; it may be None where `pooling` is not `tokens`. An older file of
+    that name is replaced.
 
     `.npy`: an array [texts, width]. With pooling `tokens` the array is [all tokens, width], and
     NAME.offsets.npy beside it has the offsets, int64 [texts + 1]: the vectors of text i are
@@ -229,7 +230,7 @@ def _npy_bytes(array: np.ndarray) -> bytes:
 def _write_parquet(
     file: IO[bytes],
     windows: Iterable[Vectors],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     width: int,
     pooling: Pooling,
     dtype: VectorDtype,
@@ -254,7 +255,7 @@ def _write_parquet(
             flat = pa.array(part.vectors.reshape(-1))
             vectors = pa.FixedSizeListArray.from_arrays(flat, type=vector)
             arrays = [pa.array(np.arange(line, line + texts))]
-            if pooling == "tokens":
+            if pooling == "tokens" and tokenizer is not None:
                 # Arrow's lists have int32 offsets; a window has far fewer than 2 ** 31 tokens.
                 offsets = pa.array(part.offsets.astype(np.int32))
                 pieces = pa.array(tokenizer.pieces(part.ids.tolist()), pa.string())

@@ -14,10 +14,13 @@ from bertjax.config import ModelConfig
 from bertjax.model.attention.attention import Segments
 from bertjax.model.attention.rotary import Rotation, rotation
 from bertjax.model.attention.self_attention import Surroundings
+from bertjax.model.kernels import selection as kernels
+from bertjax.model.kernels.tpu_long_attention import packed_rotation
 from bertjax.model.layer import Kind, SharedLayer, State, layer_class
 from bertjax.model.layer_pattern import Pattern, run_pattern
 from bertjax.model.layers import Norm, initial
 from bertjax.model.layout import Layout
+from bertjax.model.residual_norm import PreNorm
 
 
 class Encoder(nn.Module):
@@ -54,7 +57,7 @@ class Encoder(nn.Module):
         else:
             x_BxLxD, kept = self._scan(x_BxLxD, surroundings, deterministic, keep_layers)
         if c.final_norm:
-            x_BxLxD = Norm(c, name="final_norm")(x_BxLxD)
+            _past, x_BxLxD = PreNorm(c, self.layout, name="final_norm")(x_BxLxD)
             kept = None if kept is None else kept.at[-1].set(x_BxLxD)
         return x_BxLxD, kept
 
@@ -62,9 +65,16 @@ class Encoder(nn.Module):
         c = self.config
         if c.positions != "rotary":
             return None
-        in_global = rotation(c, positions_BxL, c.rotary_base)
-        in_local = rotation(c, positions_BxL, c.rotary_base_local or c.rotary_base)
-        return in_global, in_local
+        local_base = c.rotary_base_local or c.rotary_base
+        in_global = self._rotation(positions_BxL, c.rotary_base, is_global=True)
+        return in_global, self._rotation(positions_BxL, local_base, is_global=False)
+
+    def _rotation(self, positions_BxL: Array, base: float, *, is_global: bool) -> Rotation:
+        c, length = self.config, positions_BxL.shape[1]
+        turn = rotation(c, positions_BxL, base)
+        if not kernels.long_attention(c, length, is_global, self.layout):
+            return turn
+        return turn._replace(packed=packed_rotation(turn.cosines, turn.sines, c.rotary_pairs))
 
     def _relative(self) -> Array | None:
         c = self.config

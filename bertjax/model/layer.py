@@ -24,7 +24,7 @@ from bertjax.model.layers import (
     dropout,
 )
 from bertjax.model.layout import HIDDEN, Layout
-from bertjax.model.residual_norm import ResidualNorm
+from bertjax.model.residual_norm import PreNorm, ResidualNorm
 
 # For each value of `model.remat`: which values of a layer are kept for the backward pass, besides
 # the layer's input. All other values are recomputed. Each name is explained at its definition.
@@ -141,7 +141,7 @@ class Layer(nn.Module):
             return layout(
                 ResidualNorm(c, layout, name=norm)(x, added, self._key(sublayer)), *HIDDEN
             )
-        normal = Norm(c, name=norm)(x)
+        x, normal = PreNorm(c, layout, name=norm)(x)
         if no_norm is not None:
             normal = jnp.where(no_norm, x, normal)
         added = function(normal)

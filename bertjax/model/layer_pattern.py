@@ -88,7 +88,8 @@ def _run(
         own = jax.tree.map(lambda p, index=index: p[index], layers)
         number = first + place
         layer = layer_of_kind(c.is_global(place))
-        kind = Kind(is_first=number == 0)
+        is_later = isinstance(first, int) and place > 0
+        kind = Kind(is_first=None if is_later else number == 0)
         if pattern.mix is not None:
             kind = kind._replace(mix_2xM=pattern.mix[2 * place : 2 * place + 2])
         rngs = None if key is None else {"dropout": jax.random.fold_in(key, number)}

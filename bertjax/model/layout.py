@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jax import Array
 
 Names = tuple[str | None, ...]
 """The logical name of each axis of an array; an axis with None is not sharded."""
+Outputs = Names | list[Names]
+"""The names of the axes of a function's result; a list for a tuple of results."""
 HIDDEN: Names = ("batch", "length", None)
 """The axes of hidden states, [B, L, D]."""
 
@@ -46,12 +48,12 @@ class Layout(Protocol):
         ...
 
     def per_device(
-        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
-    ) -> Callable[..., Array]:
+        self, function: Callable[..., Any], inputs: Sequence[Names], output: Outputs
+    ) -> Callable[..., Any]:
         """Return a function that runs `function` on each device with its part of the arguments.
 
         This is for kernels, which the compiler cannot partition. `inputs` has the logical axis
-        names of each argument, `output` those of the result.
+        names of each argument, `output` those of the result or results.
         """
         ...
 
@@ -85,8 +87,8 @@ class Anywhere:
         return x
 
     def per_device(
-        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
-    ) -> Callable[..., Array]:
+        self, function: Callable[..., Any], inputs: Sequence[Names], output: Outputs
+    ) -> Callable[..., Any]:
         """Return `function` unchanged."""
         return function
 
@@ -123,8 +125,8 @@ class WrappedLayout:
         return self.layout(x, *names)
 
     def per_device(
-        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
-    ) -> Callable[..., Array]:
+        self, function: Callable[..., Any], inputs: Sequence[Names], output: Outputs
+    ) -> Callable[..., Any]:
         """Return the layout's function that runs `function` on each device."""
         return self.layout.per_device(function, inputs, output)
 

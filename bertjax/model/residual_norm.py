@@ -1,6 +1,7 @@
-"""Layer norm after a sublayer: normalizes the sublayer's input plus its output with dropout.
+"""Norms of a sublayer: after it, of its input plus its output with dropout, or before it.
 
-BERT normalizes after the residual (post-norm, arXiv 1706.03762, section 3.1).
+BERT normalizes after the residual (post-norm, arXiv 1706.03762, section 3.1), most encoders since
+2024 before it (pre-norm, arXiv 2002.04745).
 """
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model import random_bits
 from bertjax.model.kernels import fused_norm
+from bertjax.model.kernels import pre_norm as pre_norm_kernel
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import PROJECTED, dropout, normalized, scale_and_bias
 from bertjax.model.layout import HIDDEN, Layout, Names
@@ -66,3 +68,43 @@ def residual_norm_kernel(
     run = layout.per_device(local, [names, names, (None,), (None,), (None,), ("batch",)], names)
     row_numbers = layout.row_numbers(x.shape[0])
     return run(x, added, scale, bias, random_bits.seed_words(key), row_numbers)
+
+
+class PreNorm(nn.Module):
+    """The norm before a sublayer; returns (`x`, norm), both [B, L, D].
+
+    The sublayer's output is to be added to the returned `x`: then the kernel's backward pass gets
+    both gradients together.
+    """
+
+    config: ModelConfig
+    layout: Layout
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        c = self.config
+        scale, bias = scale_and_bias(self, c, x.shape[-1])
+        if kernels.pre_norm(c, x.shape[1], self.layout):
+            return pre_norm(c, self.layout, x, scale, bias)
+        return x, normalized(c, x.astype(jnp.float32), scale, bias)
+
+
+def pre_norm(
+    config: ModelConfig,
+    layout: Layout,
+    x: Array,
+    scale: Array | None,
+    bias: Array | None,
+    interpret: bool = False,
+) -> tuple[Array, Array]:
+    """`PreNorm` with the TPU kernel; `interpret` is that of `residual_norm_kernel`."""
+    is_centred = config.norm_type == "layer_norm"
+    static = pre_norm_kernel.Static(config.layer_norm_eps, is_centred, interpret)
+    width = x.shape[-1]
+    scale = jnp.ones(width) if scale is None else scale
+    bias = jnp.zeros(width) if bias is None else bias
+
+    def local(x: Array, scale: Array, bias: Array) -> tuple[Array, Array]:
+        return pre_norm_kernel.pre_norm(static, x, scale[None, :], bias[None, :])
+
+    return layout.per_device(local, [HIDDEN, (None,), (None,)], [HIDDEN, HIDDEN])(x, scale, bias)

@@ -16,6 +16,8 @@ from jax.typing import DTypeLike
 
 from bertjax.errors import check
 
+Names = tuple[str | None, ...]
+
 MESH_AXES = ("replica", "data", "fsdp", "tensor", "sequence")
 
 RULES: dict[str, tuple[str, ...]] = {
@@ -104,20 +106,27 @@ class MeshLayout:
 
     def per_device(
         self,
-        function: Callable[..., Array],
-        inputs: Sequence[tuple[str | None, ...]],
-        output: tuple[str | None, ...],
-    ) -> Callable[..., Array]:
+        function: Callable[..., Any],
+        inputs: Sequence[Names],
+        output: Names | list[Names],
+    ) -> Callable[..., Any]:
         """Return `function` run by each device on its part of the arguments.
 
-        `inputs` has each argument's logical names, `output` those of the result.
+        `inputs` has each argument's logical names, `output` those of the result or results.
         """
-        specs = [sharding(self.mesh, PartitionSpec(*names)).spec for names in (*inputs, output)]
+
+        def spec(names: Names) -> PartitionSpec:
+            return sharding(self.mesh, PartitionSpec(*names)).spec
+
+        if isinstance(output, list):
+            out_specs: Any = tuple(spec(names) for names in output)
+        else:
+            out_specs = spec(output)
         return jax.shard_map(
             function,
             mesh=self.mesh,
-            in_specs=tuple(specs[:-1]),
-            out_specs=specs[-1],
+            in_specs=tuple(spec(names) for names in inputs),
+            out_specs=out_specs,
             # The check needs the varying axes of each result, which Pallas kernels do not declare.
             check_vma=False,
         )

@@ -15,6 +15,7 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.finetuning.objective import TaskObjective
+from bertjax.inference.static_table import read_static_table
 from bertjax.interop.export_model import LAST
 from bertjax.storage.folder_lock import NAME as LOCK
 from bertjax.storage.outputs import PART, RECORD
@@ -42,6 +43,7 @@ MODULES = (
     "bertjax.cli.export", "bertjax.cli.import_", "bertjax.cli.grow", "bertjax.cli.embed",
     "bertjax.cli.prune", "bertjax.compression.prune.prune",
     "bertjax.cli.quantize", "bertjax.compression.quantize.quantize",
+    "bertjax.cli.distill", "bertjax.compression.static.distill_static",
     "bertjax.api.evaluate", "bertjax.interop.export_model", "bertjax.interop.import_model",
     "bertjax.interop.extend.grow", "bertjax.inference.vector_files", "orbax.checkpoint",
 )  # fmt: skip
@@ -143,6 +145,19 @@ def test_a_killed_export_is_made_by_the_same_command(commands, folder, tmp_path,
     assert killed_and_repeated(commands, words, tmp_path, "out", there=there, reader=whole_or_empty)
 
 
+def test_a_killed_table_of_word_vectors_is_made_by_the_same_command(commands, folder, tmp_path):
+    def whole_or_no_table(out):
+        if (out / "model.safetensors").exists():
+            assert read_static_table(out).width == 8
+
+    words = ["distill", "--static", folder / "run", "--dimensions", "8", "--to"]
+    for there in (False, True):
+        place = tmp_path / str(there)
+        assert killed_and_repeated(
+            commands, words, place, "out", there=there, reader=whole_or_no_table
+        )
+
+
 def test_killed_verbs_that_make_a_run_are_made_by_the_same_command(commands, folder, tmp_path):
     def whole_or_refused(out):
         if not (out / "checkpoints").exists():
@@ -211,7 +226,7 @@ def test_a_killed_quantize_is_made_by_the_same_command(commands, folder, tmp_pat
 
 
 @pytest.mark.parametrize("verb", [
-    "export", "grow", "prune", "import", "quantize", "embed", "predict", "evaluate"
+    "export", "grow", "prune", "distill", "import", "quantize", "embed", "predict", "evaluate"
 ])  # fmt: skip
 def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     commands, folder, tmp_path, verb
@@ -229,6 +244,7 @@ def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
             lock,
         ),
         "prune": (["prune", run, "--layers", "1", "--to", out], lock),
+        "distill": (["distill", "--static", run, "--to", out], lock),
         "import": (["import", tmp_path / "model", "--drop", "classifier", "--to", out], lock),
         "embed": (
             ["embed", run, folder / "texts.txt", "--output-file", tmp_path / "out.npy"],

@@ -1,8 +1,6 @@
 """The function behind `bertjax quantize`: an ONNX program of int8, measured and held to a bound."""
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,14 @@ from bertjax.compression.card import (
 from bertjax.compression.gate import parse_bound
 from bertjax.compression.quantize.job import Job, Measuring
 from bertjax.compression.quantize.options import QuantizeOptions
+from bertjax.compression.source_model import as_run, version_of_source
 from bertjax.errors import check, require_package
 from bertjax.given_files import place_of
-from bertjax.interop.import_model import import_model, is_external
 from bertjax.interop.programs.onnx.export import PROGRAM
 from bertjax.progress import Progress, silent
-from bertjax.storage import exact_version_of, is_local, read_json
+from bertjax.storage import is_local, read_json
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
-from bertjax.training import checkpoint
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def quantize(
     check(is_local(path), where="--to", found=str(path), expected="a folder on a disk")
     request = request_digest(
         "quantize",
-        source=_version(origin),
+        source=version_of_source(origin),
         options=asdict(options),
         measuring=asdict(measuring),
         drop=list(drop),
@@ -75,32 +72,9 @@ def quantize(
     )
     with folder_written_whole(path, "quantize", request, last=PROGRAM) as part:
         if part is not None:
-            with _as_run(origin, Path(part) / "imported", drop) as run:
+            with as_run(origin, Path(part) / "imported", drop) as run:
                 job = Job(str(origin), run, options, measuring, bound, progress)
                 named = license or (license_of(origin) if origin.is_dir() else UNKNOWN_LICENSE)
                 # By its name alone: where it lies on this machine is nobody else's business.
                 job.write(Path(part), path.name, named)
     return Quantized(path, read_json(path / CARD))
-
-
-@contextmanager
-def _as_run(origin: epath.Path, scratch: Path, drop: Sequence[str]) -> Iterator[epath.Path]:
-    """Yield a run with the model: `origin` itself, or one that it is imported to and that goes."""
-    if not is_external(origin):
-        check(not drop, where="--drop", found=str(origin), expected="a folder of transformers")
-        yield origin
-        return
-    import_model(origin, scratch, drop=drop)
-    try:
-        yield epath.Path(scratch)
-    finally:
-        shutil.rmtree(scratch)
-
-
-def _version(origin: epath.Path) -> Any:
-    """Return what tells whether the source is still the same."""
-    if not is_external(origin):
-        return checkpoint.version_of_checkpoint(checkpoint.find_checkpoint(origin)[1])
-    folder = origin if origin.is_dir() else origin.parent
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    return [str(origin), *(f"{file.name} {exact_version_of(file)}" for file in files)]

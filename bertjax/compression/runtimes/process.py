@@ -15,13 +15,14 @@ from etils import epath
 from bertjax.compression.runtimes import wire
 from bertjax.errors import UserError, check, mismatch, one_line, require_package
 
-Runtime = Literal["onnx", "transformers", "pipeline", "stablehlo"]
+Runtime = Literal["onnx", "transformers", "pipeline", "stablehlo", "static"]
 
 _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "onnx": {"onnxruntime": "onnx"},
     "transformers": {"torch": "transformers", "transformers": "transformers"},
     "pipeline": {"torch": "transformers", "transformers": "transformers"},
     "stablehlo": {},
+    "static": {},
 }
 """The packages that a runtime needs, with the extra of bertjax that each is in."""
 

@@ -216,9 +216,37 @@ _PIPELINES = {
 }
 """The pipelines of `transformers` for the ends of the names of its classes."""
 
+
+class StaticProgram:
+    """A table of word vectors, by NumPy."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        """Read the table."""
+        from bertjax.inference.static_table import read_static_table
+
+        self._table = read_static_table(folder)
+        self.version = f"numpy {np.__version__}"
+        self.outputs: tuple[str, ...] = ("vectors",)
+
+    def prepare(self, inputs: Arrays) -> Any:
+        """Return the ids of all rows without their padding, and where each row begins."""
+        real = inputs["input_mask"] > 0
+        offsets = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
+        return inputs["input_ids"][real], offsets
+
+    def run(self, prepared: Any, outputs: list[str]) -> Mapping[str, Any]:
+        """Return the vector of each row."""
+        return dict.fromkeys(outputs, self._table.text_vectors(*prepared))
+
+    def arrays(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return the vectors as they are."""
+        return dict(values)
+
+
 PROGRAMS: Mapping[str, Callable[[Path, int], Program]] = {
     "onnx": OnnxProgram,
     "transformers": TransformersProgram,
     "pipeline": PipelineProgram,
     "stablehlo": StablehloProgram,
+    "static": StaticProgram,
 }

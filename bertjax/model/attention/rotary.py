@@ -17,6 +17,11 @@ class Rotation(NamedTuple):
 
     cosines: Array
     sines: Array
+    packed: Array | None = None
+    """Both as the TPU kernel takes them (`kernels.tpu_long_attention.packed_rotation`), if it does.
+
+    Made once for all layers.
+    """
 
 
 def rotation(config: ModelConfig, positions_BxL: Array, base: float) -> Rotation:

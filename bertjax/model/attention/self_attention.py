@@ -14,7 +14,8 @@ from bertjax.model.attention.fused_long import ROWS, fused_long
 from bertjax.model.attention.relative_attention import RelativeVectors
 from bertjax.model.attention.rotary import Rotation, rotate
 from bertjax.model.kernels import selection as kernels
-from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm
+from bertjax.model.kernels.tpu_long_attention import grouped
+from bertjax.model.layers import ACTIVATIONS, ATTENDED, HEADS, Linear, Norm, linear
 from bertjax.model.layout import Layout
 
 
@@ -37,7 +38,7 @@ class SelfAttention(nn.Module):
     def setup(self) -> None:
         c = self.config
         width, heads = (c.hidden_size,), (c.num_attention_heads, c.head_width)
-        linear = partial(
+        projection = partial(
             Linear,
             c,
             # Queries, keys and values go into attention's kernel, the output into the norm's.
@@ -45,20 +46,20 @@ class SelfAttention(nn.Module):
             use_bias="attention" in c.biases,
         )
         axes = ("embed", "heads", "kv")
-        self.query = linear(width, heads, axes)
+        self.query = projection(width, heads, axes)
         # Fewer heads of keys and values need not be a multiple of the devices that share the heads.
         fewer = (c.key_value_heads, c.head_width)
         fewer_axes = ("embed", None, "kv") if c.num_key_value_heads else axes
-        self.key = linear(width, fewer, fewer_axes)
-        self.value = linear(width, fewer, fewer_axes)
+        self.key = projection(width, fewer, fewer_axes)
+        self.value = projection(width, fewer, fewer_axes)
         if c.value_gate:
-            self.gate = linear(width, heads, axes)
+            self.gate = projection(width, heads, axes)
         if c.relative_positions and c.relative_projections == "own":
-            self.relative_query = linear(width, heads, axes)
-            self.relative_key = linear(width, heads, axes)
+            self.relative_query = projection(width, heads, axes)
+            self.relative_key = projection(width, heads, axes)
         if c.norm_inside:
             self.inner_norm = Norm(c)
-        self.output = linear(heads, width, ("heads", "kv", "embed"))
+        self.output = projection(heads, width, ("heads", "kv", "embed"))
 
     def __call__(
         self,
@@ -73,25 +74,27 @@ class SelfAttention(nn.Module):
         if surroundings.rotations is not None:
             in_global, in_local = surroundings.rotations
             rotation = in_global if is_global else in_local
+        kept = None
         if kernels.long_attention(c, x_BxLxD.shape[1], is_global, layout):
-            mixed = fused_long(
+            mixed, kept = fused_long(
                 c,
-                self._flat(self.query(x_BxLxD)),
-                self._flat(self.key(x_BxLxD)),
-                self._flat(self.value(x_BxLxD)),
+                self._grouped(x_BxLxD),
                 surroundings.segments,
                 window=0 if is_global else c.local_attention,
-                rotation=rotation,
+                angles=None if rotation is None else rotation.packed,
                 layout=layout,
             )
         else:
             key = None if deterministic else self.make_rng("dropout")
             mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
+        if kept is not None and (c.value_gate or c.norm_inside):
+            # These read the result once more in the backward pass, so that it must be the kept one.
+            mixed, kept = kept, None
         if c.value_gate:
             mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
         if c.norm_inside:
             mixed = self.inner_norm(mixed)
-        return self.output(mixed)
+        return self.output(mixed, kept)
 
     def _attention(
         self,
@@ -123,12 +126,17 @@ class SelfAttention(nn.Module):
         )
         return checkpoint_name(mixed.reshape(*x_BxLxD.shape[:2], -1), ATTENDED)
 
-    def _flat(self, x_BxLxD: Array) -> Array:
-        """Return queries, keys or values with their heads side by side, [B, L, H * K]."""
-        if x_BxLxD.shape[-1] < self.config.attention_width:
-            heads = self._heads(x_BxLxD, *KEYS)
-            return self.layout(heads.reshape(*x_BxLxD.shape[:2], -1), *ROWS)
-        return self.layout(checkpoint_name(x_BxLxD, HEADS), *ROWS)
+    def _grouped(self, x_BxLxD: Array) -> Array:
+        """Return queries, keys and values as the kernel takes them, [B, L, 3 * H * K]."""
+        c, layers = self.config, (self.query, self.key, self.value)
+        if c.num_key_value_heads:
+            q, k, v = (self._heads(layer(x_BxLxD), *KEYS) for layer in layers)
+            flat = [x.reshape(*x_BxLxD.shape[:2], -1) for x in (q, k, v)]
+            return self.layout(grouped(*flat), *ROWS)
+        kernels_DxD, biases_D = zip(*(layer.flat() for layer in layers), strict=True)
+        bias = None if biases_D[0] is None else grouped(*biases_D)
+        qkv = linear(x_BxLxD.astype(c.dtype), grouped(*kernels_DxD), bias, feeds_kernel=True)
+        return self.layout(checkpoint_name(qkv, HEADS), *ROWS)
 
     def _heads(self, x_BxLxD: Array, *names: str | None) -> Array:
         """Return queries, keys or values with their heads apart, [B, L, H, K]."""

@@ -90,10 +90,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
     """
     x = arrays[0]
     batch, length, width = x.shape
-    max_tokens = min(MAX_TOKENS, MAX_ELEMENTS // width)
-    # Blocks divide the array: padding would be added to the gradients of scale and bias.
-    tokens = _largest_divisor(length, min(length, max_tokens // LANES * LANES), LANES)
-    block_rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
+    block_rows, tokens = block_shape(batch, length, width)
     block = pl.BlockSpec((block_rows, tokens, width), lambda b, t: (b, t, 0))
     vector = pl.BlockSpec((1, width), lambda b, t: (0, 0))
     body: Any = _forward_body
@@ -124,6 +121,14 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
         interpret=static.interpret,
         name=f"norm_{direction}",
     )(seed, *vectors, *arrays)
+
+
+def block_shape(batch: int, length: int, width: int) -> tuple[int, int]:
+    """Return how many rows and tokens of an array [batch, length, width] a block has."""
+    max_tokens = min(MAX_TOKENS, MAX_ELEMENTS // width)
+    # Blocks divide the array: padding would be added to the gradients of scale and bias.
+    tokens = _largest_divisor(length, min(length, max_tokens // LANES * LANES), LANES)
+    return _largest_divisor(batch, min(batch, max_tokens // tokens), 1), tokens
 
 
 def _largest_divisor(size: int, largest: int, step: int) -> int:

@@ -72,6 +72,14 @@ def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
     return on_tpu(config, layout) and fused_norm.fits(length, config.hidden_size)
 
 
+def pre_norm(config: ModelConfig, length: int, layout: Layout) -> bool:
+    """Return True if a kernel computes the norm before a sublayer in rows of this length."""
+    if config.norm_place == "after" or not on_tpu(config, layout):
+        return False
+    # It has no dropout, so that it takes parts of rows too.
+    return fused_norm.fits(length // layout.parts("length"), config.hidden_size)
+
+
 def cross_entropy(config: ModelConfig, shape: tuple[int, int], layout: Layout) -> bool:
     """Return True if a kernel computes the cross-entropy of `shape` (rows, masked words of a row).
 
@@ -105,7 +113,7 @@ def missing(
     in_local = not has_local or local_attention(config, length, layout)
     if not in_global or not in_local:
         names.append("attention")
-    if not norm(config, length, layout):
+    if not norm(config, length, layout) and not pre_norm(config, length, layout):
         names.append("norms")
     if masked is not None and not cross_entropy(config, masked, layout):
         names.append("cross-entropy")

@@ -7,7 +7,9 @@ are computed transposed, `[K, tokens]`: a matrix unit is 128 columns wide, and t
 half of them would be idle in heads of width 64. By the compiler's own schedule this saves a third
 of the time of the products.
 
-As in `tpu_attention`, a block has 128 lanes, which hold 128 / K heads side by side. Rotary
+As in `tpu_attention`, 128 lanes hold 128 / K heads side by side. Queries, keys and values are one
+array, in which those of the same 128 lanes stand together (`grouped`): so one matrix product makes
+them, and their gradient is that product's, without a copy. Rotary
 positions are applied inside: between the projections and the kernel, they would take as long as
 the layer's matrix products. There is no dropout.
 """
@@ -58,14 +60,14 @@ def fits(
 def memory_bytes(length: int, window: int, itemsize: int) -> int:
     """Return the bytes of a core's memory that the backward pass needs for rows of this length."""
     length += 2 * tiling(length, window).padding
-    # Keys, values and their gradients twice, because blocks are copied while others are computed;
-    # and keys, values and transposed keys.
-    arrays = 2 * 4 + 3
+    # Queries, keys, values and their gradients twice, because blocks are copied while others are
+    # computed; and keys, values and transposed keys.
+    arrays = 2 * 6 + 3
     # Angles twice, two gradients as they are summed, and the segments: float32 or int32.
     wide = 2 + 2 + 1
     row = LANES * length * (arrays * itemsize + wide * 4)
-    # Four blocks of queries twice, and tiles of scores.
-    return row + 2 * 4 * LANES * BLOCK * itemsize + 4 * MAX_TILE**2 * 4
+    # Two blocks of outputs and gradients twice, and tiles of scores.
+    return row + 2 * 2 * LANES * BLOCK * itemsize + 4 * MAX_TILE**2 * 4
 
 
 def packed_rotation(cosines: Array, sines: Array, pairs: str) -> Array:
@@ -81,38 +83,44 @@ def packed_rotation(cosines: Array, sines: Array, pairs: str) -> Array:
     return jnp.concatenate(parts, axis=-1)
 
 
+def grouped(q: Array, k: Array, v: Array) -> Array:
+    """Return three arrays [..., H * K] as one, [..., 3 * H * K]; groups have 128 lanes of each."""
+    parts = [x.reshape(*x.shape[:-1], -1, 1, LANES) for x in (q, k, v)]
+    return jnp.concatenate(parts, axis=-2).reshape(*q.shape[:-1], -1)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def tpu_long_attention(
     static: Static,
-    q: Array,
-    k: Array,
-    v: Array,
+    qkv: Array,
     segments: tuple[Array, Array],
     angles: Array,
-) -> Array:
-    """Return the attention of q, k, v [B, L, H * K]; see `attention.attention`.
+) -> tuple[Array, Array]:
+    """Return attention [B, L, H * K] twice; see `attention.attention`.
 
-    `segments` are those of queries and keys, int32 [B, L]. `angles` is `packed_rotation`'s array,
-    which is not read without rotation. The result for a query that sees no key is 0.
+    `qkv` [B, L, 3 * H * K] is `grouped`. `segments` are those of queries and keys, int32 [B, L].
+    `angles` is `packed_rotation`'s array, which is not read without rotation. The result for a
+    query that sees no key is 0. The second result has the name `static.kept_name`, and
+    `layers.linear` says what it is for.
     """
-    return _forward(static, q, k, v, segments, angles)[0]
+    return _forward(static, qkv, segments, angles)[0]
 
 
 def _forward(
-    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], angles: Array
-) -> tuple[Array, Any]:
-    output, sums = _call("forward", static, (q,), (k, v), segments, angles)
+    static: Static, qkv: Array, segments: tuple[Array, Array], angles: Array
+) -> tuple[tuple[Array, Array], Any]:
+    output, sums = _call("forward", static, (qkv,), segments, angles)
     # The backward pass reads both, so that a policy must keep both.
-    output, sums = (checkpoint_name(x, static.kept_name) for x in (output, sums))
-    return output, (q, k, v, segments, angles, output, sums)
+    kept, sums = (checkpoint_name(x, static.kept_name) for x in (output, sums))
+    return (output, kept), (qkv, segments, angles, kept, sums)
 
 
-def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
-    q, k, v, segments, angles, output, sums = residuals
-    queries = (q, output, gradient, sums)
-    dq, dk, dv = _call("backward", static, queries, (k, v), segments, angles)
+def _backward(static: Static, residuals: Any, gradients: tuple[Array, Array]) -> Any:
+    qkv, segments, angles, output, sums = residuals
+    arrays = (qkv, output, gradients[0] + gradients[1], sums)
+    (d_qkv,) = _call("backward", static, arrays, segments, angles)
     # Segments are integers, and the angles are constants.
-    return dq, dk, dv, (None, None), None
+    return d_qkv, (None, None), None
 
 
 tpu_long_attention.defvjp(_forward, _backward)
@@ -121,17 +129,17 @@ tpu_long_attention.defvjp(_forward, _backward)
 def _call(
     direction: str,
     static: Static,
-    queries: tuple[Array, ...],
-    keys: tuple[Array, Array],
+    arrays: tuple[Array, ...],
     segments: tuple[Array, Array],
     angles: Array,
 ) -> Any:
     """Run a kernel over rows, groups of heads and blocks of queries."""
-    q = queries[0]
-    batch, length, width = q.shape
+    qkv = arrays[0]
+    batch, length = qkv.shape[:2]
+    groups = qkv.shape[2] // (3 * LANES)
     cut = tiling(length, static.window)
     heads = LANES // static.head_width
-    row = pl.BlockSpec((1, length, LANES), lambda b, g, i: (b, 0, g))
+    row = pl.BlockSpec((1, length, 3 * LANES), lambda b, g, i: (b, 0, g))
     block = pl.BlockSpec((1, cut.block, LANES), lambda b, g, i: (b, i, g))
     sums = pl.BlockSpec((1, 1, heads, cut.block), lambda b, g, i: (b, g, 0, i))
     # Positions that all rows share are one row.
@@ -145,21 +153,26 @@ def _call(
     ]
     padded = length + 2 * cut.padding
     rows, columns = (padded, LANES), (LANES, padded)
-    scratch = [pltpu.VMEM(rows, q.dtype), pltpu.VMEM(rows, q.dtype), pltpu.VMEM(columns, q.dtype)]
+    scratch = [
+        pltpu.VMEM(rows, qkv.dtype),
+        pltpu.VMEM(rows, qkv.dtype),
+        pltpu.VMEM(columns, qkv.dtype),
+    ]
     scratch.append(pltpu.VMEM(rows, jnp.int32))
-    summed = jax.ShapeDtypeStruct((batch, width // LANES, heads, length), jnp.float32)
     body: Any = forward_body
-    in_specs, out_specs = [*common, block, row, row], [block, sums]
-    out_shape = [jax.ShapeDtypeStruct(q.shape, q.dtype), summed]
+    in_specs, out_specs = [*common, row], [block, sums]
+    out_shape = [
+        jax.ShapeDtypeStruct((batch, length, groups * LANES), qkv.dtype),
+        jax.ShapeDtypeStruct((batch, groups, heads, length), jnp.float32),
+    ]
     if direction == "backward":
         body = backward_body
-        in_specs = [*common, block, block, block, sums, row, row]
-        out_specs = [block, row, row]
-        out_shape = [jax.ShapeDtypeStruct(q.shape, q.dtype)] * 3
+        in_specs, out_specs = [*common, row, block, block, sums], [row]
+        out_shape = [jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)]
         scratch += [pltpu.VMEM(columns, jnp.float32)] * 2
     return pl.pallas_call(
         partial(body, static=static, cut=cut),
-        grid=(batch, width // LANES, length // cut.block),
+        grid=(batch, groups, length // cut.block),
         in_specs=in_specs,
         out_specs=out_specs,
         out_shape=out_shape,
@@ -167,16 +180,16 @@ def _call(
         # The blocks of a row share what the first one prepares.
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=memory_bytes(length, static.window, q.dtype.itemsize),
+            vmem_limit_bytes=memory_bytes(length, static.window, qkv.dtype.itemsize),
         ),
-        cost_estimate=_cost(direction, static, cut, q),
+        cost_estimate=_cost(direction, static, cut, qkv),
         interpret=static.interpret,
         name=f"long_attention_{direction}",
-    )(*(s[:, None, :] for s in segments), angles, *queries, *keys)
+    )(*(s[:, None, :] for s in segments), angles, *arrays)
 
 
-def _cost(direction: str, static: Static, cut: Tiling, q: Array) -> pl.CostEstimate:
-    batch, length, width = q.shape
+def _cost(direction: str, static: Static, cut: Tiling, qkv: Array) -> pl.CostEstimate:
+    batch, length, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     share = static.head_width / LANES
     # Products over the lanes take as long for a head of 64 as for one of 128, transposed ones half
     # as long: one of each forward, two and three backward.
@@ -190,5 +203,5 @@ def _cost(direction: str, static: Static, cut: Tiling, q: Array) -> pl.CostEstim
     return pl.CostEstimate(
         flops=round(cycles * FLOPS_PER_CYCLE),
         transcendentals=scores,
-        bytes_accessed=arrays * q.size * q.dtype.itemsize,
+        bytes_accessed=arrays * qkv.size // 3 * qkv.dtype.itemsize,
     )

@@ -1,5 +1,6 @@
 """What the kernels of `tpu_long_attention` compute for one block of queries.
 
+`qkv` has queries, keys and values of the block's heads side by side, 128 lanes each.
 A tile of scores has keys along its first axis and queries along the second. Arrays whose names have
 `columns` are transposed: [128 lanes, tokens]. `T` is the number of queries in a tile, `M` that of
 keys, `W` the 128 lanes.
@@ -16,6 +17,8 @@ from jax.experimental.pallas import tpu as pltpu
 from bertjax.model.kernels.tpu_attention import LANES, MASKED, heads, product
 
 HALF = LANES // 2
+# Lanes of `qkv` and of its gradient.
+QUERIES, KEYS, VALUES = (slice(n * LANES, (n + 1) * LANES) for n in range(3))
 BLOCK = 1024  # queries in a block, or fewer
 MAX_TILE = 512  # tiles of scores of this size hide the latency of the matrix unit
 # Not less than the largest score of a query that sees a key, and far above MASKED. A query that
@@ -72,7 +75,7 @@ def _largest_divisor(length: int, limit: int) -> int:
 
 
 def forward_body(  # type: ignore[no-untyped-def]
-    query_segments, key_segments, angles, q, k, v, out, sums, rows_k, rows_v, columns_v, segments,
+    query_segments, key_segments, angles, qkv, out, sums, rows_k, rows_v, columns_v, segments,
     *, static, cut
 ):  # fmt: skip
     # Not read in the functions below: Pallas's interpreter does not find it there.
@@ -80,12 +83,12 @@ def forward_body(  # type: ignore[no-untyped-def]
 
     @pl.when(step == 0)
     def _():  # type: ignore[no-untyped-def]
-        _prepare(static, cut, (key_segments, angles, k, v), (rows_k, rows_v, segments))
+        _prepare(static, cut, (key_segments, angles, qkv), (rows_k, rows_v, segments))
         _transpose_rows(rows_v, columns_v)
 
     def tile(j, _):  # type: ignore[no-untyped-def]
         at, rows = _places(cut, step, j)
-        q_TxW = _rotated_queries(static, angles, q, at, rows)
+        q_TxW = _rotated_queries(static, angles, qkv, rows)
         seen_by = query_segments[0, :, at]
 
         def keys(n, states):  # type: ignore[no-untyped-def]
@@ -99,7 +102,7 @@ def forward_body(  # type: ignore[no-untyped-def]
                 higher = jnp.maximum(largest, jnp.max(scores, axis=0, keepdims=True))
                 raised, shrink = jnp.exp(scores - higher), jnp.exp(largest - higher)
                 values = columns_v[_of_head(static, head), here]
-                added = product(values, raised.astype(q.dtype), 1, 0)
+                added = product(values, raised.astype(qkv.dtype), 1, 0)
                 summed = jnp.sum(raised, axis=0, keepdims=True)
                 new.append((higher, shrink * total + summed, shrink * mixed + added))
             return tuple(new)
@@ -125,7 +128,7 @@ def forward_body(  # type: ignore[no-untyped-def]
 
 
 def backward_body(  # type: ignore[no-untyped-def]
-    query_segments, key_segments, angles, q, out, gradient, sums, k, v, dq, dk, dv,
+    query_segments, key_segments, angles, qkv, out, gradient, sums, d_qkv,
     rows_k, rows_v, columns_k, segments, columns_dk, columns_dv, *, static, cut
 ):  # fmt: skip
     # Not read in the functions below: Pallas's interpreter does not find it there.
@@ -133,14 +136,14 @@ def backward_body(  # type: ignore[no-untyped-def]
 
     @pl.when(step == 0)
     def _():  # type: ignore[no-untyped-def]
-        _prepare(static, cut, (key_segments, angles, k, v), (rows_k, rows_v, segments))
+        _prepare(static, cut, (key_segments, angles, qkv), (rows_k, rows_v, segments))
         _transpose_rows(rows_k, columns_k)
         columns_dk[...] = jnp.zeros(columns_dk.shape, jnp.float32)
         columns_dv[...] = jnp.zeros(columns_dv.shape, jnp.float32)
 
     def tile(j, _):  # type: ignore[no-untyped-def]
         at, rows = _places(cut, step, j)
-        q_TxW, g_TxW = _rotated_queries(static, angles, q, at, rows), gradient[0, at, :]
+        q_TxW, g_TxW = _rotated_queries(static, angles, qkv, rows), gradient[0, at, :]
         q_WxT, g_WxT = _transposed(q_TxW), _transposed(g_TxW)
         # The mean of the gradients of a query's probabilities is its output times the gradient.
         means = (g_TxW.astype(jnp.float32) * out[0, at, :].astype(jnp.float32)).T
@@ -156,8 +159,8 @@ def backward_body(  # type: ignore[no-untyped-def]
                 scores = product(k_MxW, q_h, 1, 1) - sums[0, 0, head : head + 1, at]
                 raised = jnp.exp(jnp.where(seen, scores, MASKED))
                 mean = jnp.sum(means[own], axis=0, keepdims=True)
-                d_scores = (raised * (product(v_MxW, g_h, 1, 1) - mean)).astype(q.dtype)
-                columns_dv[own, here] += product(g_WxT[own], raised.astype(q.dtype), 1, 1)
+                d_scores = (raised * (product(v_MxW, g_h, 1, 1) - mean)).astype(qkv.dtype)
+                columns_dv[own, here] += product(g_WxT[own], raised.astype(qkv.dtype), 1, 1)
                 columns_dk[own, here] += product(q_WxT[own], d_scores, 1, 1)
                 new.append(summed + product(columns_k[own, here], d_scores, 1, 0))
             return tuple(new)
@@ -166,7 +169,8 @@ def backward_body(  # type: ignore[no-untyped-def]
         parts = _over_tiles(cut.key_tiles, keys, (zeros,) * len(heads(static.head_width)))
         # The scores were scaled, so that the gradient of the queries needs the same factor.
         d_rows = jnp.concatenate(parts, axis=0).T * static.head_width**-0.5
-        dq[0, at, :] = _rotated(static, d_rows, angles, rows, -1).astype(dq.dtype)
+        d_rows = _rotated(static, d_rows, angles, rows, -1)
+        d_qkv[0, rows, QUERIES] = d_rows.astype(d_qkv.dtype)
         return _
 
     _over_queries(cut, tile)
@@ -176,11 +180,11 @@ def backward_body(  # type: ignore[no-untyped-def]
         def rows(t, _):  # type: ignore[no-untyped-def]
             here = pl.ds(t * LANES, LANES)
             d_rows = _rotated(static, _row_tile(columns_dk, cut, t), angles, here, -1)
-            dk[0, here, :] = d_rows.astype(dk.dtype)
-            dv[0, here, :] = _row_tile(columns_dv, cut, t).astype(dv.dtype)
+            d_qkv[0, here, KEYS] = d_rows.astype(d_qkv.dtype)
+            d_qkv[0, here, VALUES] = _row_tile(columns_dv, cut, t).astype(d_qkv.dtype)
             return _
 
-        jax.lax.fori_loop(0, k.shape[1] // LANES, rows, 0)
+        jax.lax.fori_loop(0, qkv.shape[1] // LANES, rows, 0)
 
 
 def _over_queries(cut: Tiling, body: Any) -> None:
@@ -212,9 +216,9 @@ def _keys(cut: Tiling, queries: Any, n: Any) -> Any:
 
 def _prepare(static: Static, cut: Tiling, inputs: Any, scratch: Any) -> None:
     """Write the row's rotated keys, its values and the segments of the keys, all padded."""
-    key_segments, angles, k, v = inputs
+    key_segments, angles, qkv = inputs
     rows_k, rows_v, segments = scratch
-    length, padding = k.shape[1], cut.padding
+    length, padding = qkv.shape[1], cut.padding
     for start in {0, length + padding} if padding else ():
         edge = pl.ds(start, padding)
         rows_k[edge, :] = jnp.zeros((padding, LANES), rows_k.dtype)
@@ -224,9 +228,9 @@ def _prepare(static: Static, cut: Tiling, inputs: Any, scratch: Any) -> None:
     def rows(t, _):  # type: ignore[no-untyped-def]
         here = pl.ds(pl.multiple_of(t * LANES, LANES), LANES)
         there = pl.ds(pl.multiple_of(t * LANES + padding, HALF), LANES)
-        rotated = _rotated(static, k[0, here, :].astype(jnp.float32), angles, here, 1)
+        rotated = _rotated(static, qkv[0, here, KEYS].astype(jnp.float32), angles, here, 1)
         rows_k[there, :] = rotated.astype(rows_k.dtype)
-        rows_v[there, :] = v[0, here, :]
+        rows_v[there, :] = qkv[0, here, VALUES]
         # The numbers of 128 keys along lanes become 128 rows of equal numbers.
         numbers = key_segments[0, :, here].astype(jnp.float32)
         segments[there, :] = jnp.broadcast_to(numbers, (LANES, LANES)).T.astype(jnp.int32)
@@ -277,11 +281,11 @@ def _seen(static: Static, cut: Tiling, query_segments: Array, segments: Array, n
     return seen
 
 
-def _rotated_queries(static, angles, q, at, rows):  # type: ignore[no-untyped-def]
+def _rotated_queries(static, angles, qkv, rows):  # type: ignore[no-untyped-def]
     """Return a tile of queries, rotated and scaled."""
-    rotated = _rotated(static, q[0, at, :].astype(jnp.float32), angles, rows, 1)
+    rotated = _rotated(static, qkv[0, rows, QUERIES].astype(jnp.float32), angles, rows, 1)
     # Rounded as if they were rotated before the kernel.
-    return rotated.astype(q.dtype) * static.head_width**-0.5
+    return rotated.astype(qkv.dtype) * static.head_width**-0.5
 
 
 def _rotated(static: Static, x: Array, angles: Any, rows: Any, direction: int) -> Array:

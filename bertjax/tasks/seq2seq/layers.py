@@ -7,7 +7,7 @@ The names of axes are those of `bertjax.model.functional`, and also T (length of
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from bertjax.config.layers import Place
 from bertjax.model.attention.attention import KEYS, QUERIES
 from bertjax.model.layer import Mlp
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
-from bertjax.model.layout import HIDDEN, Layout, Names, WrappedLayout
+from bertjax.model.layout import HIDDEN, Layout, Names, Outputs, WrappedLayout
 from bertjax.model.residual_norm import ResidualNorm
 
 
@@ -195,10 +195,13 @@ class UncutRows(WrappedLayout):
         return self.layout(x, *_uncut(names))
 
     def per_device(
-        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
-    ) -> Callable[..., Array]:
+        self, function: Callable[..., Any], inputs: Sequence[Names], output: Outputs
+    ) -> Callable[..., Any]:
         """Return `function` applied on each device to its part, the length uncut."""
-        return self.layout.per_device(function, [_uncut(names) for names in inputs], _uncut(output))
+        uncut: Outputs = (
+            [_uncut(names) for names in output] if isinstance(output, list) else _uncut(output)
+        )
+        return self.layout.per_device(function, [_uncut(names) for names in inputs], uncut)
 
 
 def _uncut(names: Names) -> Names:

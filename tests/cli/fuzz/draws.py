@@ -31,6 +31,8 @@ BASES = [
     ["inspect", "prepared"],
     ["inspect", "run"],
     ["embed", "run", "texts.txt", "--output-file", "new.npy"],
+    ["embed", "table", "texts.txt", "--output-file", "new.npy"],
+    ["distill", "--static", "run", "--to", "new", "--dimensions", "3"],
     ["import", "exported", "--to", "new"],
     ["export", "run", "--to", "new"],
     ["export", "finetuned", "--to", "new", "--task", "mood"],
@@ -69,7 +71,7 @@ WORDS = [
     "a=b", "a:b=c", "a=", "=a", "[MASK]", "mood", "$HOME", "*", "[", "a[",
 ]  # fmt: skip
 PATHS = [
-    "prepared", "run", "finetuned", "exported", "imported", "swept", "corpus.txt", "corpus.jsonl",
+    "prepared", "run", "finetuned", "exported", "imported", "swept", "table", "corpus.txt", "corpus.jsonl",
     "texts.txt", "mood", "names", "config.py", "missing", "missing/missing", "corpus.txt/below",
     "a" * 300, "/".join(["deep"] * 3000), "~", "~nobody_of_this_name/x", ".", "..", "/", "/dev/null",
     "/proc/self/mem", "/proc/1/nothing", "pipe", "loop", "dangling", "file://x", "s3://", "gs://",
@@ -212,6 +214,7 @@ FILES = {
         ["import", "exported", "--to", "new"],
         ["finetune", "sweep.py", "--run-dir", "new", "--init-from", "exported"],
     ],
+    "table": [["embed", "table", "texts.txt", "--output-file", "new.npy"]],
     "mood": [["finetune", "sweep.py", "--run-dir", "new"], ["evaluate", "finetuned"]],
     "names": [["finetune", "task.py", "--run-dir", "new"], ["predict", "finetuned", "--output-dir", "new"]],
     "corpus.txt": [["prepare", "config.py", "--output-dir", "new"]],

@@ -55,6 +55,7 @@ MADE_BY = [
     ["evaluate", "run"],
     ["export", "run", "--to", "exported"],
     ["import", "exported", "--to", "imported"],
+    ["distill", "--static", "run", "--to", "table"],
 ]
 """The command lines that make what the others read."""
 

@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.model.attention.attention import scored
 from bertjax.model.attention.fused_long import fused_long
-from bertjax.model.attention.rotary import Rotation, rotate, rotation
-from bertjax.model.kernels.tpu_long_attention import fits, memory_bytes
+from bertjax.model.attention.rotary import rotate, rotation
+from bertjax.model.kernels.tpu_long_attention import (
+    fits,
+    grouped,
+    memory_bytes,
+    packed_rotation,
+)
 from bertjax.model.kernels.tpu_long_bodies import tiling
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
@@ -47,15 +52,17 @@ def largest_difference(config, arrays, segments, turn, window, layout=ANYWHERE):
 
     def fast(q, k, v):
         flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
-        mixed = fused_long(
+        mixed, kept = fused_long(
             config,
-            *flat,
+            grouped(*flat),
             segments,
             window=window,
-            rotation=turn,
+            angles=turn and packed_rotation(turn.cosines, turn.sines, config.rotary_pairs),
             layout=layout,
             interpret=True,
         )
+        # Half of the gradient comes by each of the two results.
+        mixed = (mixed + kept) / 2
         return jnp.where(sees, mixed.reshape(q.shape), 0)
 
     def plain(q, k, v):
@@ -166,14 +173,12 @@ def test_compiles_for_tpu(topology, length, window):
         def fast(q, k, v):
             return fused_long(
                 config,
-                q,
-                k,
-                v,
+                grouped(q, k, v),
                 (queries, keys),
                 window=window,
-                rotation=Rotation(cosines, sines),
+                angles=packed_rotation(cosines, sines, config.rotary_pairs),
                 layout=ANYWHERE,
-            )
+            )[0]
 
         return output_and_gradients(fast, (q, k, v, gradient))
 
