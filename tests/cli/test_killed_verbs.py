@@ -165,7 +165,8 @@ def test_killed_verbs_that_make_a_run_are_made_by_the_same_command(commands, fol
 
     words = ["grow", folder / "run", "--new-tokens", folder / "words.txt", "--to"]
     assert killed_and_repeated(commands, words, tmp_path / "grow", "out", reader=whole_or_refused)
-    words = ["prune", folder / "run", "--heads", "0.5", "--mlp", "0.5", "--batches", "1", "--to"]
+    words = ["prune", folder / "run", "--heads", "0.5", "--mlp", "0.5", "--batches", "1",
+             "--measure", "False", "--to"]  # fmt: skip
     assert killed_and_repeated(commands, words, tmp_path / "prune", "out", reader=whole_or_refused)
     model = tmp_path / "model"
     export = ["export", folder / "run", "--format", "huggingface", "--to", model]
@@ -227,7 +228,7 @@ def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     words, lock = {
         "export": (["export", run, "--to", out], lock),
         "grow": (["grow", run, "--max-seq-length", "32", "--to", out], lock),
-        "prune": (["prune", run, "--layers", "1", "--to", out], lock),
+        "prune": (["prune", run, "--layers", "1", "--measure", "False", "--to", out], lock),
         "distill": (["distill", "--static", run, "--to", out], lock),
         "import": (["import", tmp_path / "model", "--drop", "classifier", "--to", out], lock),
         "embed": (

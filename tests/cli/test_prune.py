@@ -5,6 +5,8 @@ from bertjax.cli.main import main
 from bertjax.training.saved_model import load_model
 from tests.tasks.tiny import save_start
 
+LAYER = ["--layers", "1", "--measure", "False"]
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
@@ -12,7 +14,7 @@ def source(tmp_path_factory):
 
 
 def test_the_verb_prints_what_it_did(source, tmp_path, capsys):
-    assert prune.run([str(source), "--to", str(tmp_path / "to"), "--layers", "1"]) == 0
+    assert prune.run([str(source), "--to", str(tmp_path / "to"), *LAYER]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"from: {source}/checkpoints/0",
         "layers: 2 before, 1 now, evenly spaced: 0",
@@ -34,7 +36,11 @@ def test_the_verb_prints_what_it_did(source, tmp_path, capsys):
     (["--mlp", "0.5", "--batches", "0"], "--batches: found 0, expected 1 or more"),
     (["--mlp", "0.5", "--seed", "-1"], "--seed: found -1, expected 0 to 2^32 - 1"),
     (["--mlp", "0.5", "--choose-layers", "loss"], "--choose-layers: found loss, expected --layers"),
-    (["--mlp", "0.5"], "found no prepared data at prepared, expected the records or tasks"),
+    (["--mlp", "0.5", "--measure", "False"], "found no prepared data at prepared, expected the re"),
+    (["--layers", "1"], "found a model without a head for masked words, expected --sts with"),
+    ([*LAYER, "--max-loss", "1%"], "--max-loss: found 1%, expected --measure True"),
+    (["--layers", "1", "--max-loss", "1"], "--max-loss: found '1', expected a percentage"),
+    (["--layers", "1", "--seconds", "-1"], "--seconds: found -1.0, expected 0 to 3600"),
     (["--mlp", "0.5", "--method", "magnitude"], "--method"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(source, tmp_path, capsys, words, message):

@@ -12,6 +12,14 @@ import numpy as np
 from etils import epath
 from jax import Array
 
+from bertjax.compression.card import CARD, write_card
+from bertjax.compression.measured_run import (
+    Described,
+    RunMeasuring,
+    check_measuring,
+    measured_card,
+    opened_measure,
+)
 from bertjax.compression.prune.choice import kept_count, least_important_pruned
 from bertjax.compression.prune.examples import (
     Examples,
@@ -22,6 +30,7 @@ from bertjax.compression.prune.examples import (
 )
 from bertjax.compression.prune.importance import Method, mask_gradients
 from bertjax.compression.prune.layers import LayerChoice, kept_by_loss, named_layers, spread
+from bertjax.compression.prune.refit import grams, refitted
 from bertjax.compression.prune.structure import check_parts, cut, everything
 from bertjax.config import ModelConfig
 from bertjax.errors import UserError, check
@@ -31,7 +40,7 @@ from bertjax.interop.checkpoints.families.matching import matching_family
 from bertjax.model.functional import TASKS, Params
 from bertjax.model.layout import ANYWHERE
 from bertjax.progress import Progress, silent
-from bertjax.storage import write_whole
+from bertjax.storage import read_json, write_whole
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks import registry
@@ -42,6 +51,7 @@ from bertjax.types import Batch
 
 CHANGES = "pruned"  # field of the checkpoint's `meta` with a line of text for each change
 ORIGIN = "pruned_from"
+MEASURED_ON = "importance measured on: "
 KEPT = "kept"  # field with the numbers of the layers, heads and units that stay
 _OF_SOURCE = (data_record.DATA, data_record.ROWS, data_record.MANIFEST, TASKS, IMPORTED)
 """Fields of the source's `meta` that are true of the pruned model too."""
@@ -61,6 +71,8 @@ class PruneOptions:
     """Which layers stay, if `layers` is a number."""
     method: Method = "fisher"
     """Importance of heads and units."""
+    refit: bool = True
+    """Solve the last linear layers of the sublayers anew for the heads and units that stay."""
     batches: int = 32
     """Batches of training data, of up to 32 examples each, that importance is measured on."""
     seed: int = 0
@@ -77,12 +89,15 @@ class Pruned(NamedTuple):
     """The checkpoint that the new run was made from."""
     changes: list[str]
     """One line of text for each change, and on which data it was chosen."""
+    table: list[str]
+    """Lines with bytes, figure and latency before and after; none if they were not measured."""
 
 
 def prune_model(
     path: epath.PathLike,
     run_dir: epath.PathLike,
     options: PruneOptions,
+    measuring: RunMeasuring | None = None,
     *,
     progress: Progress = silent,
 ) -> Pruned:
@@ -90,20 +105,47 @@ def prune_model(
     layers, heads and feed-forward units.
 
     First the layers are chosen, then heads and units of the layers that stay. The new run keeps
-    tokenizer, tasks and their heads. Raises `UserError` for an option that does not suit the model,
-    if the data that tell what is important are not there, and if `run_dir` has other files than
-    this call would write; in these cases nothing is written.
+    tokenizer, tasks and their heads. With `measuring` both models are measured beside each other,
+    and the new run has a card.
+
+    Raises `BoundError` if the figure loses more than it may, and `UserError` for an option that
+    does not suit the model, if the data that tell what is important are not there, and if `run_dir`
+    has other files than this call would write; in these cases nothing is written.
     """
     run_dir = place_of(run_dir)
     _, found = checkpoint.find_checkpoint(path)
     version = checkpoint.version_of_checkpoint(found)
     _check_options(options, checkpoint.read_checkpoint_config(found).model)
-    request = request_digest("prune", source=version, options=dataclasses.asdict(options))
+    if measuring is not None:
+        check_measuring(measuring)
+    request = request_digest(
+        "prune",
+        source=version,
+        options=dataclasses.asdict(options),
+        measuring=dataclasses.asdict(measuring) if measuring is not None else None,
+    )
     with folder_written_whole(run_dir, "prune", request, last=checkpoint.FOLDER) as part:
         if part is not None:
-            _write_pruned(found, part, options, progress)
+            measure = opened_measure(found, measuring) if measuring is not None else None
+            changes = _write_pruned(found, part, options, progress)
+            if measuring is not None and measure is not None:
+                described = _described(found, options, changes)
+                write_card(part, measured_card(found, part, run_dir, measure, measuring, described))
     pruned = saved_checkpoint(run_dir)
-    return Pruned(pruned, found, list(checkpoint.read_meta(pruned)[CHANGES]))
+    table = read_json(run_dir / CARD)["table"] if measuring is not None else []
+    return Pruned(pruned, found, list(checkpoint.read_meta(pruned)[CHANGES]), table)
+
+
+def _described(found: epath.Path, options: PruneOptions, changes: list[str]) -> Described:
+    values, defaults = dataclasses.asdict(options), dataclasses.asdict(PruneOptions())
+    return Described(
+        verb=f"bertjax prune {found}",
+        options=values,
+        given={name: value for name, value in values.items() if value != defaults[name]},
+        data=tuple(line for line in changes if line.startswith(MEASURED_ON)),
+        notes=tuple(f"{line}." for line in changes),
+        tag="pruned",
+    )
 
 
 def _check_options(options: PruneOptions, config: ModelConfig) -> None:
@@ -119,8 +161,11 @@ def _check_options(options: PruneOptions, config: ModelConfig) -> None:
 
 def _write_pruned(
     found: epath.Path, part: epath.Path, options: PruneOptions, progress: Progress
-) -> None:
-    """Write the run that is made from the checkpoint `found` into the empty folder `part`."""
+) -> list[str]:
+    """Write the run that is made from the checkpoint `found` into the empty folder `part`.
+
+    Returns a line of text for each change.
+    """
     source = load_source(found)
     config = source.config.model
     check(
@@ -133,7 +178,7 @@ def _write_pruned(
     examples = None
     if options.heads or options.mlp or (options.layers and options.choose_layers == "loss"):
         examples = training_examples(source, options.batches, options.seed)
-        model.changes.append(f"measured on: {examples.described}")
+        model.changes.append(f"{MEASURED_ON}{examples.described}")
     if options.layers:
         model = _with_layers(model, options, examples)
     if options.heads or options.mlp:
@@ -141,6 +186,7 @@ def _write_pruned(
         model = _with_heads_and_units(model, options, examples, progress)
     model.changes.append(_export_line(source, model.config))
     _write(part, model)
+    return model.changes
 
 
 class _Model(NamedTuple):
@@ -206,7 +252,11 @@ def _with_heads_and_units(
     if fewer_units:
         chosen = least_important_pruned(gradients.units, units, options.method)
         parts, kept["units"] = parts._replace(units=chosen), chosen.tolist()
-    smaller, params = cut(config, model.params, parts)
+    params = model.params
+    if options.refit:
+        found = grams(config, objective, params, examples.batches, progress)
+        params = refitted(config, params, parts, found)
+    smaller, params = cut(config, params, parts)
     model.changes.append(
         f"heads of each layer: {config.num_attention_heads} before, "
         f"{smaller.num_attention_heads} now, of width {smaller.head_width}"
@@ -215,7 +265,8 @@ def _with_heads_and_units(
         f"feed-forward units of each layer: {config.intermediate_size:,} before, "
         f"{smaller.intermediate_size:,} now"
     )
-    model.changes.append(f"chosen by: {options.method}")
+    refit = ", last linear layers refitted" if options.refit else ""
+    model.changes.append(f"chosen by: {options.method}{refit}")
     return model._replace(config=smaller, params=params, kept=kept)
 
 

@@ -107,6 +107,12 @@ def _within(groups: np.ndarray, size: int) -> np.ndarray:
     return heads.reshape(len(groups), -1)
 
 
+def head_columns(config: ModelConfig, groups: np.ndarray) -> np.ndarray:
+    """Return the columns of groups of heads [N, G] among those of all heads, int64 [N, m]."""
+    share = config.num_attention_heads // config.key_value_heads
+    return _within(groups, share * config.head_width)
+
+
 def _smaller_config(config: ModelConfig, kept: Kept) -> ModelConfig:
     groups, units = kept.heads.shape[1], kept.units.shape[1]
     check_parts(

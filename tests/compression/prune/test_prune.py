@@ -11,6 +11,8 @@ import pytest
 from etils import epath
 
 import bertjax
+from bertjax.compression.gate import BoundError
+from bertjax.compression.measured_run import RunMeasuring
 from bertjax.compression.prune.prune import PruneOptions, prune_model
 from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
@@ -38,10 +40,10 @@ def test_a_fine_tuned_run_becomes_a_smaller_one_that_every_command_reads(library
     pruned = prune_model("runs/finetuned", "runs/pruned", options)
     *changes, export = pruned.changes
     assert changes == [
-        "measured on: 24 training examples of good, seed 0",
+        "importance measured on: 24 training examples of good, seed 0",
         "heads of each layer: 2 before, 1 now, of width 16",
         "feed-forward units of each layer: 32 before, 22 now",
-        "chosen by: fisher",
+        "chosen by: fisher, last linear layers refitted",
     ]
     assert export.startswith(
         "export: onnx, stablehlo and saved-model; not huggingface (model.attention_head_size: found"
@@ -119,7 +121,7 @@ def test_fewer_heads_are_refused_by_the_formats_that_cannot_say_them(library):
 def test_a_pretrained_run_is_pruned_on_its_records_and_the_same_each_time(library):
     options = PruneOptions(heads=0.5, mlp=0.5, layers="1", choose_layers="loss", seed=3, **FEW)
     first = prune_model("runs/tiny", "runs/first", options)
-    assert first.changes[0] == "measured on: 24 records of prepared/tiny, seed 3"
+    assert first.changes[0] == "importance measured on: 24 records of prepared/tiny, seed 3"
     assert re.fullmatch("layers: 2 before, 1 now, without which .*: [01]", first.changes[1])
     again = prune_model("runs/tiny", "runs/again", options)
     one, other = load_model(first.checkpoint).params, load_model(again.checkpoint).params
@@ -154,6 +156,42 @@ def test_other_training_examples_than_the_run_s_are_refused(library, tmp_path):
     finally:
         table.write_text(before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_both_models_are_measured_in_their_runtime_and_the_card_says_it(library):
+    asked = RunMeasuring(seconds=0, license="apache-2.0")
+    options = PruneOptions(mlp=0.3, **FEW)
+    pruned = prune_model("runs/finetuned", "runs/measured", options, asked)
+    card = json.loads(epath.Path("runs/measured/card.json").read_text())
+    source = bertjax.evaluate("runs/finetuned").metrics
+    assert card["before"]["figure"]["value"] == source["accuracy"]
+    assert card["after"]["figure"]["value"] == bertjax.evaluate("runs/measured").metrics["accuracy"]
+    assert card["after"]["bytes"] < card["before"]["bytes"]
+    assert (
+        card["command"] == f"bertjax prune {pruned.source} --to runs/measured --mlp 0.3 --batches 3"
+    )
+    assert pruned.table == card["table"]
+    assert card["license"] == "apache-2.0"
+    readme = epath.Path("runs/measured/README.md").read_text()
+    assert "importance measured on: 24 training examples of good, seed 0" in readme
+    names = {path.name for path in epath.Path("runs/measured").iterdir()}
+    assert names >= {"card.json", "README.md", "config.json", "tokenizer", "checkpoints"}
+    assert "scratch" not in names
+
+
+def test_a_model_that_loses_more_than_its_bound_is_not_left(library):
+    # Trained until it knows the words' frequencies: then to lose half of it costs something.
+    config = bertjax.load_config("tiny.py").replace(
+        optimizer={"peak_learning_rate": 5e-3},
+        train={"steps": 40, "eval_every_steps": 40, "save_every_steps": 40},
+    )
+    bertjax.train(config, "runs/strong")
+    asked = RunMeasuring(max_loss="0.0001%", seconds=0)
+    options = PruneOptions(heads=0.5, mlp=0.9, layers="1", **FEW)
+    with pytest.raises(BoundError, match=r"^pruned: mlm_loss .* allowed 1.0e-04 %$") as error:
+        prune_model("runs/strong", "runs/refused", options, asked)
+    assert error.value.status == 3
+    assert not epath.Path("runs/refused").exists()
 
 
 def test_the_same_command_again_finds_its_output_and_another_is_refused(library):

@@ -1,0 +1,187 @@
+"""A run that was made smaller, measured beside the run that it was made of."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from bertjax.compression.card import UNKNOWN_LICENSE, Card, Variant, check_license, license_of
+from bertjax.compression.figures import Figure, Measure, Pooling, Predict
+from bertjax.compression.gate import check_loss, parse_bound
+from bertjax.compression.held_out import measure_of
+from bertjax.compression.latency import Latency, Timed, measure_latency
+from bertjax.compression.runtimes.process import (
+    Runtime,
+    RuntimeModel,
+    available_threads,
+    opened,
+)
+from bertjax.errors import check, require_package
+from bertjax.interop.export_model import ExportFormat, export_model
+from bertjax.training import checkpoint
+
+BEFORE, AFTER = "before", "after"
+_FORMATS: Mapping[Runtime, ExportFormat] = {"stablehlo": "stablehlo", "onnx": "onnx"}
+_WEIGHTS: Mapping[Runtime, str] = {"stablehlo": "params.npz", "onnx": "model.onnx*"}
+"""Files with the numbers of a model."""
+
+
+@dataclass(frozen=True)
+class RunMeasuring:
+    """What a smaller run is measured on and in, and what it may lose."""
+
+    max_loss: str = ""
+    """Most that the figure may lose, in percent of its value before; empty: any loss."""
+    task: str = ""
+    """Task whose metric is the figure, if the model was fine-tuned on several tasks."""
+    sts: str = ""
+    """File of rated pairs that a model without a task is measured on."""
+    pooling: Pooling = "mean"
+    """Vector of a sentence, with `sts`."""
+    runtime: Runtime = "stablehlo"
+    """Where both models run to be measured: stablehlo (JAX) or onnx."""
+    seconds: float = 2.0
+    """Seconds that the latency of a model is measured for each shape; 0: it is not."""
+    threads: int = 0
+    """Threads of each runtime; 0: as many as this process may use CPUs."""
+    license: str = ""
+    """Licence for the model card; by default the one that the source's README.md names."""
+
+
+def check_measuring(asked: RunMeasuring) -> None:
+    """Raise `UserError` for values out of range, and for a runtime that is not installed."""
+    if asked.max_loss:
+        parse_bound(asked.max_loss)
+    if asked.license:
+        check_license(asked.license)
+    check(
+        asked.runtime in _FORMATS,
+        where="--runtime",
+        found=asked.runtime,
+        expected=f"one of {', '.join(_FORMATS)}",
+    )
+    if asked.runtime == "onnx":
+        for package in ("onnx", "onnxruntime"):
+            require_package(package, extra="onnx")
+    check(0 <= asked.seconds <= 3600, where="--seconds", found=asked.seconds, expected="0 to 3600")
+    check(0 <= asked.threads <= 1024, where="--threads", found=asked.threads, expected="0 to 1024")
+
+
+class Described(NamedTuple):
+    """What the card says of how a run was made."""
+
+    verb: str
+    """The verb with its subject, as in `bertjax prune runs/base`."""
+    options: Mapping[str, Any]
+    """The verb's own settings; those that were given are in the command."""
+    given: Mapping[str, Any]
+    data: tuple[str, ...]
+    notes: tuple[str, ...]
+    tag: str
+
+
+def opened_measure(source: epath.Path, asked: RunMeasuring) -> Measure:
+    """Return what both runs are measured on, before any of the work is done."""
+    return measure_of(source, task=asked.task, sts=asked.sts, pooling=asked.pooling)
+
+
+def measured_card(
+    source: epath.Path,
+    part: epath.Path,
+    target: epath.Path,
+    measure: Measure,
+    asked: RunMeasuring,
+    described: Described,
+) -> Card:
+    """Return the card of the run in `part` that was made of the checkpoint `source`.
+
+    It will be moved to `target`. Both are exported and opened by the runtime in processes of their
+    own. Raises `BoundError` if the figure loses more than it may.
+    """
+    scratch = part / "scratch"
+    try:
+        variants = _measured(source, part, scratch, measure, asked)
+    finally:
+        # Nothing of it belongs to the run.
+        shutil.rmtree(scratch, ignore_errors=True)
+    before, after = variants
+    if asked.max_loss:
+        check_loss(described.tag, before.figure, after.figure, parse_bound(asked.max_loss))
+    words = [described.verb, "--to", str(target)]
+    for name, value in described.given.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    run_dir = source.parent.parent
+    return Card(
+        title=f"{target.name}: {described.tag}",
+        command=" ".join(words),
+        source=str(source),
+        settings={**described.options, **asdict(asked)},
+        data=(*described.data, f"measured on {after.figure.measured_on}"),
+        before=before,
+        after=after,
+        max_loss=parse_bound(asked.max_loss) if asked.max_loss else None,
+        license=asked.license or license_of(run_dir) or UNKNOWN_LICENSE,
+        threads=asked.threads or available_threads(),
+        tags=(described.tag,),
+        notes=described.notes,
+    )
+
+
+def _measured(
+    source: epath.Path,
+    part: epath.Path,
+    scratch: epath.Path,
+    measure: Measure,
+    asked: RunMeasuring,
+) -> tuple[Variant, Variant]:
+    made = checkpoint.find_checkpoint(part)[1]
+    folders = {BEFORE: scratch / BEFORE, AFTER: scratch / AFTER}
+    for name, place in ((BEFORE, source), (AFTER, made)):
+        export_model(
+            place,
+            folders[name],
+            _FORMATS[asked.runtime],
+            task=asked.task,
+            outputs=(measure.output,),
+        )
+    threads = asked.threads or available_threads()
+    with (
+        opened(folders[BEFORE], asked.runtime, threads=threads) as old,
+        opened(folders[AFTER], asked.runtime, threads=threads) as new,
+    ):
+        models = {BEFORE: old, AFTER: new}
+        figures: dict[str, Figure] = {}
+        for name, model in models.items():
+            figures[name] = measure.figure(_predict(model, measure.output))
+        latency = _latency(source, models, measure.output, asked.seconds)
+        before, after = (
+            Variant(
+                name,
+                models[name].version,
+                _bytes_of(folders[name], asked.runtime),
+                figures[name],
+                latency[name],
+            )
+            for name in (BEFORE, AFTER)
+        )
+    return before, after
+
+
+def _latency(
+    source: epath.Path, models: Mapping[str, RuntimeModel], output: str, seconds: float
+) -> Mapping[str, tuple[Latency, ...]]:
+    if not seconds:
+        return dict.fromkeys(models, ())
+    config = checkpoint.read_checkpoint_config(source).model
+    timed = {name: Timed(model, [output]) for name, model in models.items()}
+    return measure_latency(timed, config.vocab_size, config.max_length, seconds=seconds)
+
+
+def _predict(model: RuntimeModel, output: str) -> Predict:
+    return lambda inputs: model.predict(inputs, [output])[output]
+
+
+def _bytes_of(folder: epath.Path, runtime: Runtime) -> int:
+    return sum(path.stat().length for path in folder.glob(_WEIGHTS[runtime]))
