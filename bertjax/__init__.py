@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bertjax.config import (
     Config,
     DataConfig,
+    DistillConfig,
     FinetuneConfig,
     MeshConfig,
     ModelConfig,
@@ -72,6 +73,7 @@ __all__ = [
     "PAPER_GRID",
     "Config",
     "DataConfig",
+    "DistillConfig",
     "Encoded",
     "FinetuneConfig",
     "Grid",

@@ -16,6 +16,7 @@ from bertjax.errors import UserError, check
 from bertjax.finetuning import finetune as tuning
 from bertjax.finetuning import sweep as sweeping
 from bertjax.finetuning.baseline import warn_of_baseline
+from bertjax.finetuning.distillation import check_taught
 from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.signatures import log_signatures
@@ -39,6 +40,8 @@ from bertjax.storage import check_locks, folder_lock
 from bertjax.storage.output_record import is_whole
 from bertjax.storage.outputs import discard, remove_left
 from bertjax.training import checkpoint
+from bertjax.training.distillation.student import student_of
+from bertjax.training.distillation.teacher import Teacher, open_teacher
 from bertjax.training.initial_model import (
     InitialModel,
     read_initial_model,
@@ -49,7 +52,7 @@ from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.side_file import SideFile
 from bertjax.training.run_config import has_begun
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
-from bertjax.training.saved_model import TOKENIZER
+from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 from bertjax.training.step import abstract_state, check_batch
 
 log = logging.getLogger("bertjax")
@@ -268,15 +271,29 @@ def _check(
         expected="one or more, as rte=data/RTE",
     )
     start = _read_start(config.init_from, run_dir)
-    config = take_initial_model_to_finetune(config, overrides, initial=start.initial)
-    config = dataclasses.replace(config, init_from=start.init_from)
-    tokenizer = start.tokenizer
+    teacher = None
+    if config.distill.teacher:
+        teacher = open_teacher(config.distill.teacher, config.mesh)
+    if teacher is not None and not config.init_from:
+        config = _take_student(config, overrides, teacher)
+        tokenizer: Tokenizer | None = saved_tokenizer(teacher.run_dir, teacher.checkpoint)
+        heads = teacher.model.heads
+    else:
+        # A student that has a model to start from is that model.
+        from_init = config.model_from_init
+        asked = dataclasses.replace(config, model_from_init=from_init or teacher is not None)
+        taken = take_initial_model_to_finetune(asked, overrides, initial=start.initial)
+        config = dataclasses.replace(taken, init_from=start.init_from, model_from_init=from_init)
+        tokenizer = start.tokenizer
+        heads = start.initial.config.model.heads if start.initial else ()
     if tokenizer is None:
         tokenizer = initial_tokenizer(config, run_dir)
     if hosts.is_first():
         check_tokenizer(config, tokenizer, run_dir)
     prepared = tuning.prepare(config, tokenizer)
-    heads = start.initial.config.model.heads if start.initial else ()
+    if teacher is not None:
+        tasks = [opened.task for opened in prepared.opened]
+        config = check_taught(config, teacher, tasks, tokenizer)
     resolved = tuning.resolve(config, prepared, heads)
     mesh = make_mesh(config.mesh)
     check_batch(resolved, mesh)
@@ -286,6 +303,16 @@ def _check(
         imported = start.external.params if start.external else None
         check_initial_params(resolved, mesh, objective, imported=imported)
     return _Checked(config, tokenizer, prepared, heads), start.external
+
+
+def _take_student(config: Config, overrides: Collection[str], teacher: Teacher) -> Config:
+    """Return `config` with the model of a student that has no model to start from."""
+    asked = dataclasses.replace(config, model_from_init=True)
+    student = student_of(config, teacher)
+    taken = take_initial_model_to_finetune(asked, overrides, initial=student)
+    return dataclasses.replace(
+        taken, model_from_init=config.model_from_init, tokenizer=config.tokenizer
+    )
 
 
 def _read_start(init_from: str, run_dir: epath.Path) -> _Start:

@@ -1,5 +1,6 @@
 """Prepare a corpus, and pretrain on it."""
 
+import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, nullcontext
@@ -20,6 +21,13 @@ from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import prepared_source
+from bertjax.training.distillation.distill import (
+    check_student,
+    distilled_source,
+    load_given,
+    objective_of,
+    take_student,
+)
 from bertjax.training.initial_model import take_initial_model
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
@@ -27,6 +35,7 @@ from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.logs.side_file import SideFile
 from bertjax.training.loop import Outcome
 from bertjax.training.loop import train as run_loop
+from bertjax.training.objective import NOTHING, Objective
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
 from bertjax.training.step import abstract_state, check_batch
@@ -48,7 +57,8 @@ def prepare(
     interruption, it makes what is missing; called on a finished folder, it returns its manifest.
     `runner` runs the work units, by default in `config.data.workers` processes on this machine.
     With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
-    `overrides` (dotted names, such as `tokenizer.lowercase`).
+    `overrides` (dotted names, such as `tokenizer.lowercase`); without it, but with
+    `config.distill.teacher`, it is that of the teacher.
 
     Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation or
     that another process is preparing, or a full disk.
@@ -61,6 +71,10 @@ def prepare(
     >>> sorted({shard.split for shard in manifest.shards})
     ['train', 'validation']
     """
+    if config.distill.teacher and not config.init_from:
+        # The ids must be those of the teacher.
+        teacher = config.distill.teacher
+        config = dataclasses.replace(config, init_from=teacher, model_from_init=True)
     config = take_initial_model(config, overrides)
     folder = config.data.prepared_dir if output_dir is None else output_dir
     return preparation.prepare(config, folder, progress=progress, runner=runner)
@@ -112,18 +126,31 @@ def _train(
     earlier: Sequence[logging.LogRecord],
 ) -> RunResult:
     """Do the work of `train`, of which this job has the folder's lock."""
-    config = take_initial_model(config, overrides)
+    teacher = None
+    if config.distill.teacher:
+        config, teacher = take_student(config, overrides)
+    else:
+        config = take_initial_model(config, overrides)
     tokenizer = prepared_tokenizer(config)
     first = hosts.is_first()
     if first:
         check_tokenizer(config, tokenizer, run_dir)
+    if teacher is not None:
+        check_student(config, teacher, tokenizer)
     source = prepared_source(config, tokenizer, progress=progress)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    check_memory(config, mesh, abstract_state(config, mesh))
-    if not checkpoint.has_checkpoint(run_dir):
+    objective: Objective = pretraining(config, source.vocabulary)
+    given = NOTHING
+    if teacher is not None:
+        objective = distilled = objective_of(config, teacher, source.vocabulary)
+        given = load_given(config, teacher, mesh)
+        source = distilled_source(source, distilled, given, teacher)
+    else:
         check_heads(config)
-        check_initial_params(config, mesh, pretraining(config, source.vocabulary))
+    check_memory(config, mesh, (abstract_state(config, mesh, objective), given.params))
+    if not checkpoint.has_checkpoint(run_dir):
+        check_initial_params(config, mesh, objective)
 
     report_file = SideFile(run_dir / REPORT)
 
@@ -137,7 +164,15 @@ def _train(
     with log_to_file(run_dir, earlier) if first else nullcontext():
         for note in source.notes if first else ():
             log.info(note)
-        outcome = run_loop(config, run_dir, source, progress=progress, on_evaluation=report)
+        outcome = run_loop(
+            config,
+            run_dir,
+            source,
+            objective,
+            given=given,
+            progress=progress,
+            on_evaluation=report,
+        )
         report()
         if first and outcome.stopped:
             log.warning("stopped by a signal at step %d", outcome.step)

@@ -64,6 +64,12 @@ def run(words: Sequence[str]) -> int:
         seconds = f"compiled in {estimate.compile_seconds:.0f} s"
         print(f"{what}: {brief(estimate).strip()} ({seconds})", file=sys.stderr)
 
+    check(
+        not command.config.distill.teacher,
+        where="distill.teacher",
+        found=command.config.distill.teacher,
+        expected="none: the estimate is of a step without a teacher",
+    )
     config = take_initial_model(command.config, overrides)
     answered = answer(
         config,

@@ -1,13 +1,90 @@
-"""`bertjax distill --static RUN --to FOLDER`"""
+"""`bertjax distill CONFIG --teacher RUN [--run-dir DIR] [--finetune.tasks NAME=PLACE ...]`
+
+`bertjax distill --static RUN --to FOLDER` is in `distill_static.py`.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from bertjax.cli import distill_static
-from bertjax.cli.distill_static import StaticCommand as DistillCommand
+from bertjax.cli.arguments import (
+    parse_configured,
+    quiet_libraries,
+    run_name,
+    run_terminal,
+    wants_help,
+)
+from bertjax.cli.distill_static import is_static
+from bertjax.cli.train import STOPPED
+from bertjax.config import Config
+from bertjax.errors import check
 
-__all__ = ["DistillCommand", "run"]
+if TYPE_CHECKING:
+    from bertjax.api.results import RunResult
+
+
+@dataclass(frozen=True)
+class DistillCommand:
+    """Train a smaller model, the student, to compute what a teacher computes. With tasks the text
+    is theirs, and the teacher is fine-tuned on them; without tasks it is that of prepared shards.
+    The same command continues a run that was stopped or killed. A table of word vectors instead:
+    bertjax distill --static RUN --to FOLDER.
+    """
+
+    teacher: str = ""
+    """Run or checkpoint folder of the teacher."""
+    run_dir: str = ""
+    """Folder of the student's run; by default runs/NAME with the configuration's NAME."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
-    return distill_static.run(words)
+    if is_static(words):
+        return distill_static.run(words)
+    # Help needs no other process, so it is printed before they are connected.
+    if wants_help(words):
+        parse_configured("distill", DistillCommand, words)
+    quiet_libraries()
+
+    from bertjax.given_files import place_of
+    from bertjax.parallel import compile_cache, failures, hosts
+
+    # The command line is parsed inside this block: a mistake in one process must end all of them.
+    with failures.end_together():
+        subject, command, overrides = parse_configured("distill", DistillCommand, words)
+        config = command.config
+        if command.teacher:
+            config = config.replace(distill={"teacher": command.teacher})
+        check(
+            config.distill.teacher,
+            where="--teacher",
+            found="nothing",
+            expected="the run or checkpoint folder of a teacher",
+        )
+        run_dir = place_of(command.run_dir or f"runs/{run_name(subject)}")
+        compile_cache.start(run_dir)
+        from bertjax.api.finetune import finetune
+        from bertjax.api.pretrain import train
+
+        learn = finetune if config.finetune.tasks else train
+        with run_terminal() as progress:
+            result = learn(config, run_dir, overrides=overrides, progress=progress)
+    if hosts.is_first():
+        _print_result(result)
+    return STOPPED if result.stopped else 0
+
+
+def _print_result(result: "RunResult") -> None:
+    from bertjax.number_text import number_text
+
+    if result.stopped:
+        print(f"stopped by a signal at step {result.step}, saved; the same command continues")
+        return
+    print(f"checkpoint: {result.checkpoint}")
+    for name, value in result.metrics.items():
+        print(f"{name}: {number_text(value, '.4f')}")
+    print(f"report: {result.report}")

@@ -15,6 +15,8 @@ VERBS = {
     "train": "pretrain on prepared shards, or continue a run",
     "finetune": "train a model on tasks (GLUE, tagging, question answering, multiple choice,"
     " sequence to sequence), or sweep settings",
+    "distill": "train a smaller model to compute what a teacher computes, on text or on tasks, or"
+    " make a table of word vectors of a model (--static)",
     "predict": "write a fine-tuned model's predictions of a test set, in the task's own format",
     "zero-shot": "classify text without training, by filling a mask or by next-sentence prediction",
     "evaluate": "compute held-out metrics of a pretrained or fine-tuned model (or eval)",
@@ -26,7 +28,6 @@ VERBS = {
     "quantize": "write a model as an ONNX program of int8, within a bound on what it loses",
     "grow": "give a model more positions or words, or words' vectors from a file",
     "prune": "make a smaller model without the heads, units and layers that matter least",
-    "distill": "make a table of word vectors of a model (--static)",
     "compile": "estimate the cost of a train step on a TPU slice, by the TPU compiler",
     "completion": "print a script by which a shell completes verbs, presets and options",
 }

@@ -7,6 +7,7 @@ configuration to values for JSON, and `from_dict` converts them back.
 
 from bertjax.config.config_file import load_config, preset_name, preset_names
 from bertjax.config.data import DataConfig, TokenizerConfig, TokenizerKind
+from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES, family
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
@@ -18,6 +19,7 @@ __all__ = [
     "FAMILIES",
     "Config",
     "DataConfig",
+    "DistillConfig",
     "FinetuneConfig",
     "Head",
     "MeshConfig",

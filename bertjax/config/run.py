@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from bertjax.config.data import DataConfig, TokenizerConfig
+from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
@@ -38,6 +39,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:
         check_fields("", self)

@@ -18,6 +18,7 @@ from bertjax.finetuning import batches
 from bertjax.finetuning.baseline import baseline_of, is_constant
 from bertjax.finetuning.batches import BatchShape
 from bertjax.finetuning.data_digests import training_digest, validation_digests
+from bertjax.finetuning.distillation import taught
 from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
 from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
@@ -30,6 +31,7 @@ from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
 from bertjax.training.loop import Outcome, train
+from bertjax.training.objective import NOTHING
 from bertjax.training.provenance import data_record
 from bertjax.types import Batch
 
@@ -274,8 +276,20 @@ def finetune(
     """
     check_finished_on(run_dir, prepared)
     objective = objective_of(config, prepared)
+    # Figures are those of the labels, also with a teacher.
     source = task_source(config, prepared, objective, tokenizer)
-    return train(config, run_dir, source, objective, progress=progress, on_evaluation=on_evaluation)
+    given = NOTHING
+    if config.distill.teacher:
+        objective, source, given = taught(config, objective, source)
+    return train(
+        config,
+        run_dir,
+        source,
+        objective,
+        given=given,
+        progress=progress,
+        on_evaluation=on_evaluation,
+    )
 
 
 def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:

@@ -52,6 +52,23 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     run_dir, folder = checkpoint.find_checkpoint(path)
     if config is None:
         config = for_inference(checkpoint.read_checkpoint_config(folder))
+    thresholds = thresholds_of(run_dir, folder)
+    tasks = []
+    for task in read_tasks(folder):
+        # An evaluation may ask for other metrics than the run had, or for another rule of them.
+        task = registry.with_chosen_metrics(task, config.finetune)
+        tasks.append(_with_threshold(task, thresholds))
+    objective = TaskObjective(config.model, tuple(tasks))
+    # Only shapes are computed: the values of new parameters would be replaced at once.
+    shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
+    shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
+    params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
+    kinds = {task.name: registry.kind_of(task).name for task in tasks}
+    return Finetuned(config, run_dir, folder, objective, kinds, params)
+
+
+def read_tasks(folder: epath.Path) -> list[Task]:
+    """Return the tasks of a checkpoint folder; raise `UserError` if it was not fine-tuned."""
     saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
         isinstance(saved_tasks, list),
@@ -65,20 +82,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
         found="a model without a task",
         expected="one that `bertjax finetune` made",
     )
-    thresholds = thresholds_of(run_dir, folder)
-    tasks = []
-    for values in saved_tasks:
-        task = registry.from_plain(values, f"{folder}/meta")
-        # An evaluation may ask for other metrics than the run had, or for another rule of them.
-        task = registry.with_chosen_metrics(task, config.finetune)
-        tasks.append(_with_threshold(task, thresholds))
-    objective = TaskObjective(config.model, tuple(tasks))
-    # Only shapes are computed: the values of new parameters would be replaced at once.
-    shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
-    shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
-    params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
-    kinds = {task.name: registry.kind_of(task).name for task in tasks}
-    return Finetuned(config, run_dir, folder, objective, kinds, params)
+    return [registry.from_plain(values, f"{folder}/meta") for values in saved_tasks]
 
 
 def thresholds_of(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:

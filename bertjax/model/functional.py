@@ -37,6 +37,9 @@ TASKS = "tasks"  # parameter group that holds the heads of fine-tuning tasks
 # Among the parameter groups restored at the start of a run: the name of the group that holds the
 # parameters of the model from which a decoder starts (`finetune.decoder_from`).
 DECODER_GROUPS = "decoder"
+# Among the parameters that an objective of distillation reads: the group with the teacher's.
+TEACHER = "teacher"
+DISTILLATION = "distillation"  # parameter group of what only the terms of distillation read
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:

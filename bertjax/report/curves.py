@@ -32,6 +32,9 @@ PRETRAINING = (
     "skipped",
 )
 """The metrics on a pretraining run's page."""
+TERMS = ("soft", "cosine", "embedding", "hidden", "attention", "relation")
+DISTILLATION = ("loss", *(f"{term}_loss" for term in TERMS), *PRETRAINING)
+"""The metrics on the page of a pretraining run with a teacher."""
 BLOCK_BYTES = 1 << 23  # number of bytes that are read at a time
 
 

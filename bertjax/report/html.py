@@ -11,8 +11,8 @@ from etils import epath
 from bertjax.config import Config, ModelConfig, to_flat_dict
 from bertjax.config.composition import composition
 from bertjax.report import estimate, plots
-from bertjax.report.curves import Metrics, heldout_names, read_metrics
-from bertjax.report.figures import Figure, draw_figures, run_figures
+from bertjax.report.curves import DISTILLATION, TERMS, Metrics, heldout_names, read_metrics
+from bertjax.report.figures import Figure, draw_figures, run_figures, slug
 from bertjax.report.page import page
 from bertjax.report.plots import Plot
 from bertjax.storage import write_whole
@@ -62,6 +62,8 @@ def report_page(run_dir: epath.PathLike) -> bytes:
     config = run_config.read_run_config(folder)
     if config.finetune.tasks:
         content = _finetuning_content(config, folder)
+    elif config.distill.teacher:
+        content = _distillation_content(folder)
     else:
         content = _pretraining_content(folder)
     name = html.escape(folder.name)
@@ -81,6 +83,22 @@ of {steps:,} · {_model_line(config.model)}</p>
 def _pretraining_content(folder: epath.Path) -> Content:
     metrics = read_metrics(folder)
     return Content(metrics, _pretraining_figures(metrics), plots.PRETRAINING)
+
+
+def _distillation_content(folder: epath.Path) -> Content:
+    metrics = read_metrics(folder, DISTILLATION)
+    return Content(metrics, _distillation_figures(metrics), plots.DISTILLATION)
+
+
+def _distillation_figures(metrics: Metrics) -> list[Figure]:
+    """Return the figures of a run with a teacher: its loss, and those terms that it has."""
+    figures = [Figure("loss", "held-out loss, all terms", metrics.latest("loss"), ".4f")]
+    for name in (*(f"{term}_loss" for term in TERMS), "mlm_loss"):
+        value = metrics.latest(name)
+        if value is not None:
+            label = f"held-out {name.replace('_', ' ')}"
+            figures.append(Figure(slug(name), label, value, ".4f"))
+    return [*figures, *run_figures(metrics)]
 
 
 def _finetuning_content(config: Config, folder: epath.Path) -> Content:

@@ -1,5 +1,6 @@
 """The report's plots: metrics over steps, and reliability diagrams."""
 
+import dataclasses
 import html
 import itertools
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,17 @@ PRETRAINING = (
     *STEP_PLOTS,
     Plot("batch_size", "Batch", unit="rows", smooth=False, optional=True),
     Plot("gradient_noise_scale", "Gradient noise scale", unit="rows", optional=True),
+)
+DISTILLATION = (
+    Plot("loss", "Loss, all terms with their weights", wide=True),
+    Plot("soft_loss", "Soft targets", unit="nats", optional=True),
+    Plot("cosine_loss", "1 - cosine of the last hidden states", optional=True),
+    Plot("embedding_loss", "Embeddings, squared difference", optional=True),
+    Plot("hidden_loss", "Hidden states, squared difference", optional=True),
+    Plot("attention_loss", "Attention scores, squared difference", optional=True),
+    Plot("relation_loss", "Relations", unit="nats", optional=True),
+    # A student need not learn masked words.
+    *(dataclasses.replace(plot, optional=True, wide=False) for plot in PRETRAINING),
 )
 
 

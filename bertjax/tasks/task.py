@@ -14,6 +14,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.model.functional import Params
+from bertjax.model.heads.soft_targets import soft_losses
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear_axes
 from bertjax.tasks.metric_table import Scale
@@ -73,6 +74,11 @@ class TaskModel(Protocol):
         """True if predictions come from `generate`, not from `outputs`."""
         ...
 
+    @property
+    def has_soft_labels(self) -> bool:
+        """True if a student can learn the logits of a teacher, by `soft_losses`."""
+        ...
+
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """Return new parameters of the head."""
         ...
@@ -113,6 +119,18 @@ class TaskModel(Protocol):
 
         `loss` is in nats. `count` is the result of the method `count`; the other sums are to be
         divided by it.
+        """
+        ...
+
+    def soft_weights(self, batch: Batch) -> Array:
+        """Return the weight of each loss of `soft_losses`, float32; 0 where it does not count."""
+        ...
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the losses of a student's logits against a teacher's, float32.
+
+        The shape is that of `soft_weights`. For classes they are T^2 times the divergence of the
+        teacher's probabilities at temperature T, in nats (arXiv 1503.02531).
         """
         ...
 
@@ -178,6 +196,7 @@ class LinearHeadTask:
     """
 
     generates = False
+    has_soft_labels = True
 
     @property
     def metric_scale(self) -> Scale:
@@ -201,6 +220,18 @@ class LinearHeadTask:
     def count(self, batch: Batch) -> Array:
         """Return the sum of the items' weights, a float32 scalar."""
         return jnp.sum(batch["item_weights"].astype(jnp.float32))
+
+    def soft_weights(self, batch: Batch) -> Array:
+        """Return the weights of the items, [B]."""
+        return batch["item_weights"].astype(jnp.float32)
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the loss of each item, [B], where its classes exclude each other."""
+        is_real_Bx1 = batch["item_weights"][:, None] > 0
+        # Masked before the softmax: a weight of 0 does not remove NaN from a gradient.
+        return soft_losses(
+            jnp.where(is_real_Bx1, logits, 0), jnp.where(is_real_Bx1, taught, 0), temperature
+        )
 
     def outputs(self, logits: Array) -> Array:
         """Return the logits as they are."""

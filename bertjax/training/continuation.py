@@ -39,6 +39,8 @@ FREE = {
     # The data themselves are compared with what the checkpoint records of them.
     "train.data_changes",
     "train.damaged_checkpoint",
+    # The teacher itself is compared with the digest in the checkpoint.
+    "distill.teacher",
     "finetune.keep_gold_tags",
 }
 # Fields on which the learning rates depend, and nothing else.

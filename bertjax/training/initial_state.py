@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from bertjax.config import Config, Head, ModelConfig
 from bertjax.config.layers import LayerConfig
 from bertjax.errors import check
-from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
+from bertjax.model.functional import DECODER_GROUPS, DISTILLATION, TASKS, Params
 from bertjax.parallel import hosts
 from bertjax.training import checkpoint, run_config
 from bertjax.training.integrity import damage
-from bertjax.training.objective import Objective
+from bertjax.training.objective import NOTHING, Given, Objective
 from bertjax.training.step import TrainState, abstract_state, jit_init
 
 log = logging.getLogger("bertjax")
@@ -45,6 +45,7 @@ def begun(
     objective: Objective,
     facts: Mapping[str, Any],
     target: TrainState,
+    given: Given = NOTHING,
 ) -> tuple[Config, checkpoint.Checkpoints, TrainState]:
     """Open a run's folder; return the configuration it has, its checkpoints and the first state.
 
@@ -59,7 +60,8 @@ def begun(
             # Before the checkpoints are opened: settings that do not fit the folder are refused.
             own = run_config.write_run_config(run_dir, config, facts)
             checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
-            return own, checkpoints, initial_state(own, mesh, objective, checkpoints, target)
+            state = initial_state(own, mesh, objective, checkpoints, target, given)
+            return own, checkpoints, state
         except damage.DamagedCheckpointError as error:
             if checkpoints is not None:
                 checkpoints.close()
@@ -72,12 +74,15 @@ def initial_state(
     objective: Objective,
     checkpoints: checkpoint.Checkpoints,
     target: TrainState,
+    given: Given = NOTHING,
 ) -> TrainState:
     """Return the state that a run starts with, sharded as `target` (`abstract_state`).
 
     1. If the run has checkpoints, the state is that of the newest one.
     2. Otherwise, with `config.init_from`, its parameters are used with a new optimizer at step 0.
-    3. Otherwise the parameters are new, from `config.seed`.
+    3. Otherwise the groups that `given.start` has are used in the same way, such as the layers of a
+       teacher.
+    4. All other parameters are new, from `config.seed`.
 
     A pooler that `init_from` lacks, and that is not among `config.new_heads`, is a copy of the
     masked-word head's linear layer and norm.
@@ -91,9 +96,9 @@ def initial_state(
         return checkpoints.restore(int(step), target)
     programs = jit_init(config, mesh, objective)
     state = programs.state()
-    if not config.init_from:
+    restored = _restored_groups(config, target) if config.init_from else given.start()
+    if not restored:
         return state
-    restored = _restored_groups(config, target)
     params = objective.initial_params(state.params, restored)
     # The step's program refuses arrays that lie otherwise than `target` says.
     params = jax.tree.map(
@@ -166,11 +171,11 @@ def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
 def _groups_to_restore(config: Config, target: TrainState) -> tuple[dict[str, Any], list[str]]:
     """Return the groups of `target` that `init_from` must have, and those that it may have."""
     # The heads of a fine-tuned model belong to its tasks, so they are not restored.
-    not_restored = (*config.new_heads, TASKS)
+    not_restored = (*config.new_heads, TASKS, DISTILLATION)
     groups = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
     # Groups that the checkpoint may have although this model does not use them. Any other group
     # is an error, so that no parameter is dropped silently.
-    ignored = [group for group in (*get_args(Head), TASKS) if group not in groups]
+    ignored = [group for group in (*get_args(Head), TASKS, DISTILLATION) if group not in groups]
     return groups, ignored
 
 

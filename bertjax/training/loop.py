@@ -27,7 +27,7 @@ from bertjax.training.evaluate import Evaluator
 from bertjax.training.initial_state import begun
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
-from bertjax.training.objective import Objective
+from bertjax.training.objective import NOTHING, Given, Objective
 from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.provenance import data_record
@@ -56,13 +56,15 @@ def train(
     source: BatchSource,
     objective: Objective | None = None,
     *,
+    given: Given = NOTHING,
     progress: Progress = silent,
     on_evaluation: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Train `config` in `run_dir`, and return how the run ended.
 
     Training starts from the state that `initial_state` returns: the newest checkpoint in `run_dir`
-    if there is one. The default objective is pretraining. `on_evaluation` is called after each
+    if there is one. The default objective is pretraining; `given` is what it reads beside the
+    parameters. `on_evaluation` is called after each
     held-out evaluation, when its metrics are written and the save of a checkpoint that is due has
     begun.
 
@@ -77,7 +79,9 @@ def train(
         check_heads(config)
         objective = pretraining(config, source.vocabulary)
     with _stop_signal() as stop, batch_memory_errors(config):
-        return _train(config, epath.Path(run_dir), source, objective, progress, on_evaluation, stop)
+        return _train(
+            config, epath.Path(run_dir), source, objective, given, progress, on_evaluation, stop
+        )
 
 
 def _train(
@@ -85,6 +89,7 @@ def _train(
     run_dir: epath.Path,
     source: BatchSource,
     objective: Objective,
+    given: Given,
     progress: Progress,
     on_evaluation: Callable[[], object],
     stop: threading.Event,
@@ -94,11 +99,13 @@ def _train(
     check_batch(config, mesh)
     _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
-    check_memory(config, mesh, target)
+    check_memory(config, mesh, (target, given.params))
     row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
 
     # State, created sharded or restored
-    config, checkpoints, state = begun(config, run_dir, mesh, objective, source.facts, target)
+    config, checkpoints, state = begun(
+        config, run_dir, mesh, objective, source.facts, target, given
+    )
     start = int(state.step)
     # After the state: the log is cut back to the step that was restored.
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
@@ -108,7 +115,7 @@ def _train(
     data_record.say_versions(saved_at, saved)
 
     # Programs and records
-    train_step = jit_train_step(config, mesh, objective)
+    train_step = jit_train_step(config, mesh, objective, given.params)
     evaluator = source.make_evaluator(config, mesh) if source.make_evaluator else None
     schedule = BatchSchedule(config.train, saved.get(BATCH_SIZE))
     step_log = StepLog(config, run_dir, metrics, schedule)

@@ -4,13 +4,30 @@ Its methods are pure functions of parameters and a batch. Pretraining is one obj
 (`pretraining.py`), a set of fine-tuning tasks another (`finetuning/objective.py`).
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from jax import Array
 
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.types import Batch
+
+
+class Given(NamedTuple):
+    """What a run has beside the parameters that it trains, such as a teacher."""
+
+    params: Params
+    """Groups of parameters that `Objective.sums` finds among its own. They are arguments of the
+    step, get no gradient, and are not in the state: no moments, not in checkpoints.
+    """
+    start: Callable[[], Mapping[str, Any]] = dict
+    """Function that returns the groups that a run begins with where it has no `init_from`; they
+    are the `restored` of `Objective.initial_params`. Without any, all parameters are new.
+    """
+
+
+NOTHING = Given({})
 
 
 class Objective(Protocol):

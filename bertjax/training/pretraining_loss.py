@@ -73,6 +73,18 @@ def pretraining_sums(
     swapped), and for packed rows `cls_positions` [B, S] int32 and `cls_weights` [B, S] float32.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
+    return sums_of_hidden(config, params, batch, hidden, layout=layout)
+
+
+def sums_of_hidden(
+    config: ModelConfig,
+    params: Params,
+    batch: Batch,
+    hidden: Array,
+    *,
+    layout: Layout = ANYWHERE,
+) -> Sums:
+    """Return `pretraining_sums` where the last hidden states of `batch`, [B, L, D], are known."""
     mlm = functional.mlm_cross_entropy(
         config,
         params,

@@ -14,7 +14,7 @@ from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.model import functional
-from bertjax.model.functional import TASKS, Params
+from bertjax.model.functional import DISTILLATION, TASKS, Params
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
@@ -109,7 +109,7 @@ def load_model(
     target = rules.with_shardings(shapes, shardings, dtype)
     # Other heads of tasks may be in the checkpoint; they are not read.
     params = checkpoint.restore_params(
-        folder, target, ignored_groups=[TASKS], cast=dtype is not None
+        folder, target, ignored_groups=[TASKS, DISTILLATION], cast=dtype is not None
     )
     not_taken = imported_from(folder).get(NOT_TAKEN) or ()
     return TrainedModel(config, run_dir, folder, params, tuple(not_taken))

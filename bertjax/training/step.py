@@ -193,10 +193,12 @@ def train_step(
     objective: Objective | None = None,
     layout: Layout = ANYWHERE,
     seed: ArrayLike | None = None,
+    given: Params | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Return the state after one update, and the update's metrics as float32 scalars.
 
-    `objective` is pretraining unless given; `seed` is `config.seed` unless given. The step counter
+    `objective` is pretraining unless given; `seed` is `config.seed` unless given. `given` are
+    groups that the objective reads beside the parameters (`objective.Given`). The step counter
     advances by `batches_in(config, batch)`. For a mixture (`corpus_ids` in the batch) the metrics
     have each corpus's share of the rows, `rate/NAME`.
 
@@ -213,7 +215,8 @@ def train_step(
     def transform(params: Params) -> Params:
         trainable = stop_frozen(config.optimizer, params)
         # The optimizer's state keeps the first values, which mixout puts back at random.
-        return mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
+        own = mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
+        return {**own, **given} if given else own
 
     key = random_key(seed, state.step, DROPOUT)
     grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, transform)
@@ -307,7 +310,10 @@ def _program_config(config: Config) -> Config:
     compiles once.
     """
     finetune = dataclasses.replace(config.finetune, decoder_from="")
-    return dataclasses.replace(config, seed=0, init_from="", new_heads=(), finetune=finetune)
+    distill = dataclasses.replace(config.distill, teacher="")
+    return dataclasses.replace(
+        config, seed=0, init_from="", new_heads=(), finetune=finetune, distill=distill
+    )
 
 
 class InitPrograms(NamedTuple):
@@ -350,24 +356,29 @@ class JittedTrainStep:
     """`train_step` compiled for a mesh, with the seed of a run."""
 
     program: jax.stages.Wrapped
-    """(seed, state, batch) to (state, metrics); shared by runs that differ in the seed alone."""
+    """(seed, state, batch, given) to (state, metrics); runs that differ in the seed share it."""
     seed: np.uint32
+    given: Params
+    """What the objective reads beside the state's parameters; never a constant of the program."""
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         """Return the new state, in the memory of the old one, and the metrics of `train_step`."""
-        return self.program(self.seed, state, batch)
+        return self.program(self.seed, state, batch, self.given)
 
     def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
         """Return the program for arrays of these shapes, ready to be compiled."""
-        return self.program.lower(self.seed, state, batch)
+        return self.program.lower(self.seed, state, batch, self.given)
 
 
 def jit_train_step(
-    config: Config, mesh: Mesh, objective: Objective | None = None
+    config: Config, mesh: Mesh, objective: Objective | None = None, given: Params | None = None
 ) -> JittedTrainStep:
-    """Return `train_step` compiled for `mesh`; `objective` is pretraining unless given."""
+    """Return `train_step` compiled for `mesh`; `objective` is pretraining unless given.
+
+    `given` are arrays on the mesh (`Given.params`).
+    """
     program = _jit_train_step(_program_config(config), mesh, objective or pretraining(config))
-    return JittedTrainStep(program, np.uint32(config.seed))
+    return JittedTrainStep(program, np.uint32(config.seed), given or {})
 
 
 @lru_cache(maxsize=KEPT_PROGRAMS)
@@ -376,14 +387,17 @@ def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> jax.sta
     replicated = rules.replicated(mesh)
     layout = rules.MeshLayout(mesh)
 
-    def step(seed: Array, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        return train_step(config, state, batch, objective, layout, seed)
+    def step(
+        seed: Array, state: TrainState, batch: Batch, given: Params
+    ) -> tuple[TrainState, dict[str, Array]]:
+        return train_step(config, state, batch, objective, layout, seed, given)
 
     return jax.jit(
         step,
         # The new state takes the old one's memory: else parameters and moments are held twice.
         donate_argnums=1,
-        in_shardings=(replicated, shardings, rules.batch_sharding(mesh)),
+        # What is given lies on the mesh already, and stays as it lies.
+        in_shardings=(replicated, shardings, rules.batch_sharding(mesh), None),
         out_shardings=(shardings, replicated),
         compiler_options=compiler_options(mesh),
     )

@@ -24,7 +24,7 @@ def fails(capsys, *words):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("words,expected", [
-    (["trian"], "trian: no such verb, expected one of prepare, train, finetune, predict, zero-shot, evaluate, fill-mask, inspect, embed, import, export, quantize, grow, prune, distill, compile, completion; the nearest is train"),
+    (["trian"], f"trian: no such verb, expected one of {', '.join(VERBS)}; the nearest is train"),
     (["train"], "nothing given, expected a configuration file first"),
     (["eval"], "expected a run or checkpoint folder first"),
     (["train", "configs/tiny.py", "--optimizer.peak-learning-rat", "1"],

@@ -25,6 +25,8 @@ def test_a_preset_loads_by_name_and_by_path_and_says_how_to_run_it(name):
     assert load_config(str(path)) == config
     assert from_dict(Config, to_dict(config)) == config
     command = "finetune" if name.startswith("finetune/") else f"train {name}"
+    if name.startswith("distill/"):
+        command = f"distill {name}"
     assert f"bertjax {command}" in path.read_text()
 
 

@@ -157,20 +157,7 @@ def scored(
 
     With a `window`, a query sees only keys at most `window` / 2 positions away.
     """
-    # The queries are scaled instead of the scores, because there are fewer queries.
-    scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
-    if relative is not None:
-        # Three kinds of scores are added up (arXiv 2006.03654, equation 4).
-        scale /= math.sqrt(3)
-    q_BxLxHxK = q_BxLxHxK * scale
-    # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
-    # sums.
-    scores = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK, k_BxMxHxK, preferred_element_type=jnp.float32)
-    if relative is not None:
-        queries_RxHxK = relative.queries_RxHxK * scale
-        vectors = RelativeVectors(queries_RxHxK, relative.keys_RxHxK)
-        added = relative_scores(config, q_BxLxHxK, k_BxMxHxK, vectors)
-        scores += layout(added, "batch", "heads", "length", None)
+    scores = attention_scores(config, q_BxLxHxK, k_BxMxHxK, relative, layout)
     seen = segments.queries_BxL[:, None, :, None] == segments.keys_BxL[:, None, None, :]
     if window:
         queries = jnp.arange(q_BxLxHxK.shape[1])
@@ -186,6 +173,34 @@ def scored(
     rate, names = config.attention_probs_dropout_prob, ("batch", "heads", "length", None)
     probabilities = dropout(config, probabilities, rate, key, layout, names)
     return jnp.einsum("bhlm,bmhk->blhk", probabilities, v_BxMxHxK)
+
+
+def attention_scores(
+    config: ModelConfig,
+    q_BxLxHxK: Array,
+    k_BxMxHxK: Array,
+    relative: RelativeVectors | None,
+    layout: Layout,
+) -> Array:
+    """Return the scores before the softmax, [B, H, L, M] float32, of all pairs, also unseen ones.
+
+    The arguments are those of `scored`.
+    """
+    # The queries are scaled instead of the scores, because there are fewer queries.
+    scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
+    if relative is not None:
+        # Three kinds of scores are added up (arXiv 2006.03654, equation 4).
+        scale /= math.sqrt(3)
+    q_BxLxHxK = q_BxLxHxK * scale
+    # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
+    # sums.
+    scores = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK, k_BxMxHxK, preferred_element_type=jnp.float32)
+    if relative is not None:
+        queries_RxHxK = relative.queries_RxHxK * scale
+        vectors = RelativeVectors(queries_RxHxK, relative.keys_RxHxK)
+        added = relative_scores(config, q_BxLxHxK, k_BxMxHxK, vectors)
+        scores += layout(added, "batch", "heads", "length", None)
+    return scores
 
 
 def fused(

@@ -9,7 +9,13 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model.attention.attention import KEYS, QUERIES, Segments, attention
+from bertjax.model.attention.attention import (
+    KEYS,
+    QUERIES,
+    Segments,
+    attention,
+    attention_scores,
+)
 from bertjax.model.attention.fused_long import ROWS, fused_long
 from bertjax.model.attention.relative_attention import RelativeVectors
 from bertjax.model.attention.rotary import Rotation, rotate
@@ -70,10 +76,7 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> Array:
         c, layout = self.config, self.layout
-        rotation = None
-        if surroundings.rotations is not None:
-            in_global, in_local = surroundings.rotations
-            rotation = in_global if is_global else in_local
+        rotation = _rotation(surroundings, is_global)
         kept = None
         if kernels.long_attention(c, x_BxLxD.shape[1], is_global, layout):
             mixed, kept = fused_long(
@@ -105,14 +108,8 @@ class SelfAttention(nn.Module):
         key: Array | None,
     ) -> Array:
         c, layout = self.config, self.layout
-        q = self._heads(self.query(x_BxLxD), *QUERIES)
-        k = self._heads(self.key(x_BxLxD), *KEYS)
+        q, k, relative = self._compared(x_BxLxD, surroundings, rotation)
         v = self._heads(self.value(x_BxLxD), *KEYS)
-        if rotation is not None:
-            q, k = rotate(c, q, rotation), rotate(c, k, rotation)
-        relative = None
-        if surroundings.relative_RxD is not None:
-            relative = self._relative_vectors(surroundings.relative_RxD)
         mixed = attention(
             c,
             q,
@@ -125,6 +122,30 @@ class SelfAttention(nn.Module):
             relative=relative,
         )
         return checkpoint_name(mixed.reshape(*x_BxLxD.shape[:2], -1), ATTENDED)
+
+    def _compared(
+        self, x_BxLxD: Array, surroundings: Surroundings, rotation: Rotation | None
+    ) -> tuple[Array, Array, RelativeVectors | None]:
+        """Return what scores are made of: queries and keys [B, L, H, K], and relative vectors."""
+        c = self.config
+        q = self._heads(self.query(x_BxLxD), *QUERIES)
+        k = self._heads(self.key(x_BxLxD), *KEYS)
+        if rotation is not None:
+            q, k = rotate(c, q, rotation), rotate(c, k, rotation)
+        relative = None
+        if surroundings.relative_RxD is not None:
+            relative = self._relative_vectors(surroundings.relative_RxD)
+        return q, k, relative
+
+    def projections(self, x_BxLxD: Array) -> tuple[Array, Array, Array]:
+        """Return queries, keys and values, heads side by side, before positions rotate them."""
+        return self.query(x_BxLxD), self.key(x_BxLxD), self.value(x_BxLxD)
+
+    def scores(self, x_BxLxD: Array, surroundings: Surroundings, is_global: bool) -> Array:
+        """Return the scores before the softmax, [B, H, L, L] float32, also of unseen pairs."""
+        rotation = _rotation(surroundings, is_global)
+        q, k, relative = self._compared(x_BxLxD, surroundings, rotation)
+        return attention_scores(self.config, q, k, relative, self.layout)
 
     def _grouped(self, x_BxLxD: Array) -> Array:
         """Return queries, keys and values as the kernel takes them, [B, L, 3 * H * K]."""
@@ -157,3 +178,11 @@ class SelfAttention(nn.Module):
             checkpoint_name(queries(vectors_RxD), HEADS).reshape(shape),
             checkpoint_name(keys(vectors_RxD), HEADS).reshape(shape),
         )
+
+
+def _rotation(surroundings: Surroundings, is_global: bool) -> Rotation | None:
+    """Return the rotation of a global or a local layer; None without rotary positions."""
+    if surroundings.rotations is None:
+        return None
+    in_global, in_local = surroundings.rotations
+    return in_global if is_global else in_local

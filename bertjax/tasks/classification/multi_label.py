@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bertjax.model.heads.soft_targets import soft_binary_losses
 from bertjax.tasks import metrics
 from bertjax.tasks.class_scores import class_figure, class_table, count_decisions
 from bertjax.tasks.classification.class_figures import (
@@ -64,6 +65,12 @@ class MultiLabel(TextTask):
         # Divided by the weights' sum, so that a common factor of them changes nothing.
         mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
         return {"loss": jnp.sum(weights * mean), "count": jnp.sum(weights)}
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the mean loss over the classes for each item, [B]."""
+        is_real_Bx1 = batch["item_weights"][:, None] > 0
+        own, taught = jnp.where(is_real_Bx1, logits, 0), jnp.where(is_real_Bx1, taught, 0)
+        return jnp.mean(soft_binary_losses(own, taught, temperature), axis=1)
 
     def outputs(self, logits: Array) -> Array:
         """Return the probability of each label, float32 [B, C]."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -56,6 +57,12 @@ class Regression(TextTask):
             "loss": jnp.sum(weights * (predicted - targets) ** 2),
             "count": jnp.sum(weights),
         }
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the squared difference from the teacher's number for each item, [B]."""
+        is_real = batch["item_weights"] > 0
+        difference = (logits - jax.lax.stop_gradient(taught))[:, 0].astype(jnp.float32)
+        return jnp.where(is_real, difference, 0) ** 2
 
     def outputs(self, logits: Array) -> Array:
         """Return the predicted number of each item, float32 [B, 1]."""

@@ -12,6 +12,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Params
+from bertjax.model.heads.soft_targets import soft_losses
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
@@ -124,6 +125,13 @@ class Spans(LinearHeadTask):
             "span_accuracy": jnp.sum(right * weights),
             "count": jnp.sum(weights),
         }
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the mean of the losses of start and end for each row, [B]."""
+        is_own_BxLx1 = jnp.asarray(batch["input_mask"])[:, :, None] > 0
+        own = jnp.where(is_own_BxLx1, logits.astype(jnp.float32), MASKED)
+        taught = jnp.where(is_own_BxLx1, taught.astype(jnp.float32), MASKED)
+        return jnp.mean(soft_losses(own, taught, temperature, axis=1), axis=-1)
 
     def encode(
         self,

@@ -15,6 +15,7 @@ from bertjax.data.row_layout import Texts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Params
+from bertjax.model.heads.soft_targets import soft_losses
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.class_scores import ClassCounts, class_figure
@@ -123,6 +124,19 @@ class Tagging(LinearHeadTask):
             "accuracy": jnp.sum(right * weights),
             "count": jnp.sum(weights),
         }
+
+    def soft_weights(self, batch: Batch) -> Array:
+        """Return the weight of each token, [B, L]: the item's where a word begins, else 0."""
+        begins = batch[WORD_BEGINS].astype(jnp.float32)
+        # Padding has -1.
+        return jnp.maximum(begins, 0) * batch["item_weights"].astype(jnp.float32)[:, None]
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the loss of each token, [B, L]; also of words with an unknown tag."""
+        is_word_BxLx1 = self.soft_weights(batch)[:, :, None] > 0
+        return soft_losses(
+            jnp.where(is_word_BxLx1, logits, 0), jnp.where(is_word_BxLx1, taught, 0), temperature
+        )
 
     def outputs(self, logits: Array) -> Array:
         """Return the number of each token's most probable tag, int32 [B, L]."""

@@ -103,6 +103,23 @@ def check_arrays(folder: epath.Path) -> bool:
     return True
 
 
+def saved_arrays(folder: epath.Path) -> SavedArrays:
+    """Return shape, type and sums of each array of a checkpoint, by its name.
+
+    Of a checkpoint without digests the arrays are read to compute them. Raises
+    `DamagedCheckpointError`.
+    """
+    saved = read_saved_arrays(folder)
+    if saved is not None:
+        return saved
+    with checkpoint_errors(folder), _naming_unreadable(folder):
+        arrays = _read_on_host(folder)
+    return {
+        name: SavedArray(array.shape, str(array.dtype), tuple(_sums_on_host(array)))
+        for name, array in arrays.items()
+    }
+
+
 def _restored(
     folder: epath.Path,
     target: Any,

@@ -25,6 +25,8 @@ ROWS = "training_rows_sha256"
 """Field of `meta` with the digest of the training examples of all tasks."""
 MANIFEST = "manifest_sha256"
 """Field of `meta` with the digest of all manifests; runs that began before `DATA` have it alone."""
+TEACHER_DIGEST = "teacher_sha256"
+"""Field of `meta` with the digest of a student's teacher."""
 CHANGES = "data_changes"
 """Field of `meta` with the changes of data so far: the step, and the record before it."""
 WHOLE = "all"
@@ -87,6 +89,7 @@ def check_same_data(run_dir: epath.Path, config: Config, facts: Mapping[str, Any
     record = checkpoint.read_meta(folder)
     if facts.get(FINGERPRINT) is not None:
         check_fingerprint(folder, record, facts[FINGERPRINT], where="the tokenizer of the data")
+    _check_same_teacher(folder, record, facts)
     changed = difference(record, facts)
     if changed is None:
         _say_what_is_not_compared(folder, record, facts)
@@ -101,6 +104,19 @@ def check_same_data(run_dir: epath.Path, config: Config, facts: Mapping[str, Any
         changed.name,
         changed.found,
         changed.recorded,
+    )
+
+
+def _check_same_teacher(
+    folder: epath.Path, record: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    """Raise `UserError` where a student goes on with another teacher, or without one."""
+    recorded, found = record.get(TEACHER_DIGEST), facts.get(TEACHER_DIGEST)
+    check(
+        recorded == found,
+        where="distill.teacher",
+        found=f"teacher {short_digest(found)}",
+        expected=f"{short_digest(recorded)}, with which {folder} was trained",
     )
 
 

@@ -33,6 +33,8 @@ BASES = [
     ["embed", "run", "texts.txt", "--output-file", "new.npy"],
     ["embed", "table", "texts.txt", "--output-file", "new.npy"],
     ["distill", "--static", "run", "--to", "new", "--dimensions", "3"],
+    ["distill", "config.py", "--teacher", "run", "--run-dir", "new"],
+    ["distill", "task.py", "--teacher", "finetuned", "--run-dir", "new"],
     ["import", "exported", "--to", "new"],
     ["export", "run", "--to", "new"],
     ["export", "finetuned", "--to", "new", "--task", "mood"],
