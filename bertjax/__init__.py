@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bertjax.api.finetune import finetune, sweep
     from bertjax.api.load import load_tokenizer
     from bertjax.api.pretrain import prepare, train
+    from bertjax.compression.quantize.quantize import quantize
     from bertjax.compression.static.distill_static import distill_static
     from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
     from bertjax.inference.embed import embed
@@ -62,6 +63,7 @@ _MODULES = {
     "predict_texts": "bertjax.api.evaluate",
     "prepare": "bertjax.api.pretrain",
     "pretraining_loss": "bertjax.training.pretraining_loss",
+    "quantize": "bertjax.compression.quantize.quantize",
     "saved_config": "bertjax.api.evaluate",
     "sweep": "bertjax.api.finetune",
     "train": "bertjax.api.pretrain",
@@ -104,6 +106,7 @@ __all__ = [
     "predict_texts",
     "prepare",
     "pretraining_loss",
+    "quantize",
     "saved_config",
     "sweep",
     "train",

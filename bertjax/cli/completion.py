@@ -115,9 +115,18 @@ def _commands() -> Any:
 
     commands = []
     for verb in VERBS:
-        command = command_of(verb_module(verb))
+        command = all_options_of(verb_module(verb))
         commands.append(Annotated[command, tyro.conf.subcommand(name=verb, prefix_name=False)])
     return Union[tuple(commands)]  # noqa: UP007 (there are as many members as verbs)
+
+
+def all_options_of(module: Any) -> type:
+    """Return the class of a verb's options, with those of its other form, if it has one."""
+    command, other = command_of(module), getattr(module, "OTHER_FORM", None)
+    if other is None:
+        return command
+    both: type = type(command.__name__, (command, other), {"__doc__": command.__doc__})
+    return dataclass(frozen=True)(both)
 
 
 def command_of(module: Any) -> type:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from bertjax.api.results import RunResult
 
 
+OTHER_FORM = distill_static.StaticCommand
+"""The options of the form without a configuration, which the shell completes too."""
+
+
 @dataclass(frozen=True)
 class DistillCommand:
     """Train a smaller model, the student, to compute what a teacher computes. With tasks the text

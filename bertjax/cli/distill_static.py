@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.cli.arguments import log_of_verb, need, parse, quiet_libraries
+from bertjax.cli.arguments import log_of_verb, need, parse, quiet_libraries, wants_help
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def is_static(words: Sequence[str]) -> bool:
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
-    command = parse("distill", StaticCommand(), words)
+    # Alone, since `--static` may stand before it without a value.
+    command = parse("distill", StaticCommand(), ["--help"] if wants_help(words) else words)
     need(command.static, "distill", "--static with a run, a checkpoint or a model folder")
     need(command.to, "distill", "--to with the new folder")
     quiet_libraries()

@@ -22,6 +22,10 @@ class PruneCommand:
     """
     mlp: float = 0.0
     """Share of the feed-forward units that each layer loses: 0 or more, below 1."""
+    flops: float = 0.0
+    """Share of the FLOPs of the layers to prune, in place of --heads and --mlp: how many heads and
+    units go is chosen so that the least importance is lost.
+    """
     layers: str = ""
     """Layers that stay: a number of them such as 6, or the layers themselves, counted from 0, such
     as 0,2,4; all by default.
@@ -78,10 +82,10 @@ def run(words: Sequence[str]) -> int:
     subject, command = parse_subject("prune", PruneCommand(), words, "a run or checkpoint folder")
     check(command.to != "", where="--to", found="nothing", expected="a folder for the new run")
     check(
-        command.heads or command.mlp or command.layers,
+        command.heads or command.mlp or command.flops or command.layers,
         where="bertjax prune",
         found="nothing to do",
-        expected="--heads or --mlp with a share such as 0.3, or --layers",
+        expected="--heads, --mlp or --flops with a share such as 0.3, or --layers",
     )
     check(
         command.choose_layers == "spread" or command.layers,

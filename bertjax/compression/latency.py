@@ -46,19 +46,30 @@ def measure_latency(
 ) -> dict[str, tuple[Latency, ...]]:
     """Return the latencies of each model by its name, in the order of `cells`.
 
-    The models take turns of `CALLS_A_TURN` calls, so a load that comes and goes on the machine
-    meets all of them. Each has about `seconds` for a shape, but `FEWEST_CALLS` to `MOST_CALLS`
-    calls. The rows have random ids and no padding.
+    See `latency_of_shape`.
     """
     found: dict[str, list[Latency]] = {name: [] for name in models}
     for batch_size, length in cells(max_length):
-        inputs = random_rows(batch_size, length, vocab_size)
-        for name, taken in _by_turns(models, inputs, seconds).items():
-            milliseconds = 1000 * np.array(taken)
-            median, p99 = np.percentile(milliseconds, [50, 99])
-            latency = Latency(batch_size, length, float(median), float(p99), len(taken))
+        shape = random_rows(batch_size, length, vocab_size)
+        for name, latency in latency_of_shape(models, shape, seconds=seconds).items():
             found[name].append(latency)
     return {name: tuple(latencies) for name, latencies in found.items()}
+
+
+def latency_of_shape(
+    models: Mapping[str, Timed], inputs: Mapping[str, np.ndarray], *, seconds: float
+) -> dict[str, Latency]:
+    """Return the latency of each model for these rows.
+
+    The models take turns of `CALLS_A_TURN` calls, so a load that comes and goes on the machine
+    meets all of them. Each has about `seconds`, but `FEWEST_CALLS` to `MOST_CALLS` calls.
+    """
+    batch_size, length = inputs["input_ids"].shape
+    found = {}
+    for name, taken in _by_turns(models, inputs, seconds).items():
+        median, p99 = np.percentile(1000 * np.array(taken), [50, 99])
+        found[name] = Latency(batch_size, length, float(median), float(p99), len(taken))
+    return found
 
 
 def _by_turns(

@@ -61,6 +61,9 @@ def test_options_and_their_choices_are_completed(script):
     assert completed(script, "train", "--train.ste") == {"--train.steps"}
     assert completed(script, "compile", "tiny", "--optimizer.schedule", "lin") == {"linear"}
     assert completed(script, "embed", "--pool") == {"--pooling"}
+    # Of both forms of the verb.
+    assert completed(script, "distill", "--sif") == {"--sif-coefficient"}
+    assert completed(script, "distill", "--teach") == {"--teacher"}
     options = completed(script, "train", "tiny", "--")
     assert all(option.startswith("-") for option in options)
     assert "--data.masking" in options

@@ -60,6 +60,14 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, words, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["--static", "--help"], ["--static", "run", "-h"]])
+def test_help_needs_no_model(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(words)
+    assert stop.value.code == 0
+    assert "--sif-coefficient" in capsys.readouterr().out
+
+
 def test_the_words_tell_which_of_the_two_is_meant():
     assert is_static(["--static", "run"])
     assert is_static(["--to", "out", "--static=run"])

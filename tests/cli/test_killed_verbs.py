@@ -42,6 +42,7 @@ CHANGES, TIMES = 4, 2
 MODULES = (
     "bertjax.cli.export", "bertjax.cli.import_", "bertjax.cli.grow", "bertjax.cli.embed",
     "bertjax.cli.prune", "bertjax.compression.prune.prune",
+    "bertjax.cli.quantize", "bertjax.compression.quantize.quantize",
     "bertjax.cli.distill", "bertjax.compression.static.distill_static",
     "bertjax.api.evaluate", "bertjax.interop.export_model", "bertjax.interop.import_model",
     "bertjax.interop.extend.grow", "bertjax.inference.vector_files", "orbax.checkpoint",
@@ -214,8 +215,19 @@ def test_a_killed_evaluation_is_made_by_the_same_command(commands, folder):
         assert names_in(run) == names
 
 
+def test_a_killed_quantize_is_made_by_the_same_command(commands, folder, tmp_path):
+    pytest.importorskip("onnxruntime")
+
+    def whole_or_absent(out):
+        assert (out / "card.json").exists() or not (out / "model.onnx").exists()
+
+    words = ["quantize", folder / "run", "--max-loss", "90%", "--seconds", "0", "--threads", "1"]
+    words.append("--to")
+    assert killed_and_repeated(commands, words, tmp_path, "out", reader=whole_or_absent)
+
+
 @pytest.mark.parametrize("verb", [
-    "export", "grow", "prune", "distill", "import", "embed", "predict", "evaluate"
+    "export", "grow", "prune", "distill", "import", "quantize", "embed", "predict", "evaluate"
 ])  # fmt: skip
 def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     commands, folder, tmp_path, verb
@@ -228,6 +240,10 @@ def test_of_two_at_once_the_second_is_refused_and_the_first_ends_well(
     words, lock = {
         "export": (["export", run, "--to", out], lock),
         "grow": (["grow", run, "--max-seq-length", "32", "--to", out], lock),
+        "quantize": (
+            ["quantize", run, "--max-loss", "90%", "--seconds", "0", "--to", out],
+            lock,
+        ),
         "prune": (["prune", run, "--layers", "1", "--measure", "False", "--to", out], lock),
         "distill": (["distill", "--static", run, "--to", out], lock),
         "import": (["import", tmp_path / "model", "--drop", "classifier", "--to", out], lock),

@@ -25,11 +25,13 @@ def test_the_verb_prints_what_it_did(source, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ([], "bertjax prune: found nothing to do, expected --heads or --mlp"),
+    ([], "bertjax prune: found nothing to do, expected --heads, --mlp or"),
     (["--heads", "1.0"], "--heads: found 1.0, expected a share to prune: 0 or more, and less"),
     (["--heads", "nan"], "--heads: found nan, expected a finite number"),
     (["--mlp", "-0.1"], "--mlp: found -0.1, expected a share"),
     (["--heads", "0.9"], "--heads: found 0.9 of 2, expected a share that leaves at least one"),
+    (["--flops", "1"], "--flops: found 1.0, expected a share to prune"),
+    (["--flops", "0.3", "--mlp", "0.3"], "--flops: found 0.3, expected no --heads, --mlp or"),
     (["--layers", "3"], "--layers: found 3, expected 1 to 2, the layers of the model"),
     (["--layers", "0,2"], "--layers: found 0,2, expected ascending numbers from 0 to 1"),
     (["--mlp", "0.5", "--multiple", "0"], "--multiple: found 0, expected 1 or more"),

@@ -61,12 +61,20 @@ def pretrained_run(folder, config, name="run"):
     return folder / name
 
 
-def encoder_run(folder, tokenizer=TOKENIZER, **changes):
-    """A run without tasks and prepared data, as `import` makes them; returns its folder."""
+def encoder_run(folder, tokenizer=TOKENIZER, outlier="", **changes):
+    """A run without tasks and prepared data, as `import` makes them; returns its folder.
+
+    `outlier` is a kernel of a layer, in which one weight becomes large.
+    """
     config = config_of()
     model = dataclasses.replace(config.model, **changes)
     config = dataclasses.replace(config, model=model)
     params = noisy(functional.init(model, jax.random.key(0)))
+    if outlier:
+        _, _, layer, part, name, _ = outlier.split("/")
+        group = params["encoder"]["layers"][part][name]
+        group["kernel"] = group["kernel"].copy()
+        group["kernel"][int(layer), 0, 0] = 20.0
     save_model(folder / "run", config, params, tokenizer, {})
     return folder / "run"
 

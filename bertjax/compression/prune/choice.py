@@ -3,7 +3,7 @@
 import numpy as np
 
 from bertjax.compression.prune.importance import Method, importance
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 
 # Rounds of swaps; in practice the second finds little (a few swaps in a layer of 3,072 units).
 ROUNDS = 3
@@ -79,3 +79,45 @@ def exchanged(gradients_ExM: np.ndarray, stays: np.ndarray) -> np.ndarray:
         if not changed:
             break
     return stays
+
+
+def counts_within(
+    heads_NxG: np.ndarray, units_NxF: np.ndarray, costs: tuple[float, float], share: float
+) -> tuple[int, int]:
+    """Return how many heads and units of each layer stay if a `share` of their cost is pruned.
+
+    Of all numbers that leave no more than the rest of the cost, those whose pruned heads and units
+    have the smallest sum of importance (arXiv 2204.09656, algorithm 1, for layers that are alike).
+    `costs` are those of one head and of one unit. Raises `UserError` for a share not in 0..1, and
+    if it leaves no head and no unit.
+    """
+    groups, units = heads_NxG.shape[1], units_NxF.shape[1]
+    check(
+        0 <= share < 1,
+        where="--flops",
+        found=share,
+        expected="a share to prune: 0 or more, and less than 1",
+    )
+    budget = (1 - share) * (groups * costs[0] + units * costs[1])
+    lost_heads, lost_units = _sums_of_least(heads_NxG), _sums_of_least(units_NxF)
+    best: tuple[float, int, int] | None = None
+    for kept in range(1, groups + 1):
+        left = min(units, int((budget - kept * costs[0]) / costs[1]))
+        if left < 1:
+            continue
+        lost = lost_heads[groups - kept] + lost_units[units - left]
+        if best is None or lost < best[0]:
+            best = float(lost), kept, left
+    if best is None:
+        raise mismatch(
+            where="--flops",
+            found=f"{share:g}",
+            expected="a share that leaves a head and a unit in each layer",
+        )
+    return best[1], best[2]
+
+
+def _sums_of_least(importance_NxM: np.ndarray) -> np.ndarray:
+    """Return the importance of the 0, 1, ..., M least important ones of all layers, [M + 1]."""
+    ascending = np.sort(importance_NxM, axis=1).sum(axis=0)
+    return np.concatenate([[0.0], np.cumsum(ascending)])

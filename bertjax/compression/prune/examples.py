@@ -85,6 +85,11 @@ class Examples(NamedTuple):
     described: str
     """The data in words."""
 
+    @property
+    def length(self) -> int:
+        """Length of the longest rows."""
+        return max(batch["input_ids"].shape[-1] for batch in self.batches)
+
 
 def training_examples(source: Source, count: int, seed: int) -> Examples:
     """Return `count` batches of the data that the run was trained on, drawn by `seed`, prepared.

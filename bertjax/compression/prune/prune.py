@@ -20,7 +20,7 @@ from bertjax.compression.measured_run import (
     measured_card,
     opened_measure,
 )
-from bertjax.compression.prune.choice import kept_count, least_important_pruned
+from bertjax.compression.prune.choice import counts_within, kept_count, least_important_pruned
 from bertjax.compression.prune.examples import (
     Examples,
     Source,
@@ -28,10 +28,10 @@ from bertjax.compression.prune.examples import (
     load_source,
     training_examples,
 )
-from bertjax.compression.prune.importance import Method, mask_gradients
+from bertjax.compression.prune.importance import Method, importance, mask_gradients
 from bertjax.compression.prune.layers import LayerChoice, kept_by_loss, named_layers, spread
 from bertjax.compression.prune.refit import grams, refitted
-from bertjax.compression.prune.structure import check_parts, cut, everything
+from bertjax.compression.prune.structure import check_parts, cut, everything, part_costs
 from bertjax.config import ModelConfig
 from bertjax.errors import UserError, check
 from bertjax.finetuning.load import THRESHOLDS, thresholds_of
@@ -65,6 +65,10 @@ class PruneOptions:
     """Share of the attention heads of each layer."""
     mlp: float = 0.0
     """Share of the feed-forward units of each layer."""
+    flops: float = 0.0
+    """Share of the FLOPs of the layers, in place of `heads` and `mlp`: the numbers of heads and
+    units are those that lose the least importance.
+    """
     layers: str = ""
     """Layers that stay: a number of them, or their numbers from 0 on; empty: all."""
     choose_layers: LayerChoice = "spread"
@@ -153,6 +157,13 @@ def _check_options(options: PruneOptions, config: ModelConfig) -> None:
     kept_count(config.key_value_heads, options.heads, "--heads")
     check(options.multiple > 0, where="--multiple", found=options.multiple, expected="1 or more")
     kept_count(config.intermediate_size, options.mlp, "--mlp", options.multiple)
+    kept_count(config.intermediate_size, options.flops, "--flops")
+    check(
+        not options.flops or not (options.heads or options.mlp or options.multiple > 1),
+        where="--flops",
+        found=options.flops,
+        expected="no --heads, --mlp or --multiple beside it: it says their numbers",
+    )
     check(options.batches > 0, where="--batches", found=options.batches, expected="1 or more")
     check(0 <= options.seed < 2**32, where="--seed", found=options.seed, expected="0 to 2^32 - 1")
     if options.layers:
@@ -176,12 +187,13 @@ def _write_pruned(
     )
     model = _Model(source, config, source.params, {}, [])
     examples = None
-    if options.heads or options.mlp or (options.layers and options.choose_layers == "loss"):
+    fewer = options.heads or options.mlp or options.flops
+    if fewer or (options.layers and options.choose_layers == "loss"):
         examples = training_examples(source, options.batches, options.seed)
         model.changes.append(f"{MEASURED_ON}{examples.described}")
     if options.layers:
         model = _with_layers(model, options, examples)
-    if options.heads or options.mlp:
+    if fewer:
         assert examples is not None
         model = _with_heads_and_units(model, options, examples, progress)
     model.changes.append(_export_line(source, model.config))
@@ -241,10 +253,17 @@ def _with_heads_and_units(
     config = model.config
     groups = kept_count(config.key_value_heads, options.heads, "--heads")
     units = kept_count(config.intermediate_size, options.mlp, "--mlp", options.multiple)
-    fewer_heads, fewer_units = groups < config.key_value_heads, units < config.intermediate_size
-    check_parts(config, heads=fewer_heads, units=fewer_units, layers=False)
     objective = dataclasses.replace(examples.objective, model=config)  # type: ignore[type-var]
     gradients = mask_gradients(config, objective, model.params, examples.batches, progress)
+    if options.flops:
+        groups, units = counts_within(
+            importance(gradients.heads, options.method),
+            importance(gradients.units, options.method),
+            part_costs(config, examples.length),
+            options.flops,
+        )
+    fewer_heads, fewer_units = groups < config.key_value_heads, units < config.intermediate_size
+    check_parts(config, heads=fewer_heads, units=fewer_units, layers=False)
     parts, kept = everything(config), dict(model.kept)
     if fewer_heads:
         heads = least_important_pruned(gradients.heads, groups, options.method)

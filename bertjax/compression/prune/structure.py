@@ -107,6 +107,17 @@ def _within(groups: np.ndarray, size: int) -> np.ndarray:
     return heads.reshape(len(groups), -1)
 
 
+def part_costs(config: ModelConfig, length: int) -> tuple[float, float]:
+    """Return the FLOPs for each token of a group of heads and of a unit, in rows of this length."""
+    share = config.num_attention_heads // config.key_value_heads
+    queries = 3 if config.value_gate else 2
+    kernels = (queries * share + 2) * config.hidden_size * config.head_width
+    # Products of a query with each key, and of the probabilities with the values.
+    products = 2 * share * length * config.head_width
+    matrices = 3 if config.feed_forward == "gated" else 2
+    return 2.0 * (kernels + products), 2.0 * matrices * config.hidden_size
+
+
 def head_columns(config: ModelConfig, groups: np.ndarray) -> np.ndarray:
     """Return the columns of groups of heads [N, G] among those of all heads, int64 [N, m]."""
     share = config.num_attention_heads // config.key_value_heads

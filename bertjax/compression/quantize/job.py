@@ -103,9 +103,11 @@ class Job:
         return self.measuring.threads or available_threads()
 
     def write(self, part: Path, target: str, license: str) -> None:
-        """Write the files of the output into the empty folder `part`."""
+        """Write the files of the output into the empty folder `part`; `target` is its name."""
         asked = self.measuring
         measure = measure_of(self.run, task=asked.task, sts=asked.sts, pooling=asked.pooling)
+        # Before the model is exported: a text that cannot be used is told at once.
+        rows = self._calibration()
         scratch = part / "scratch"
         scratch.mkdir()
         exact = scratch / "float32"
@@ -114,7 +116,7 @@ class Job:
             predict = _predict(model, measure.output)
             before = measure.figure(predict)
             log.info("float32: %s %.4f", before.name, before.value)
-            attempt = self._attempt(exact, scratch, measure, before, predict)
+            attempt = self._attempt(exact, scratch, measure, before, predict, rows)
             what = f"{self.options.name}, activations {self.options.activations}"
             check_loss(what, before, attempt.figure, self.bound)
             latency = self._latency(model, attempt, measure.output)
@@ -135,7 +137,13 @@ class Job:
         shutil.rmtree(scratch)
 
     def _attempt(
-        self, exact: Path, scratch: Path, measure: Measure, before: Figure, predict: Predict
+        self,
+        exact: Path,
+        scratch: Path,
+        measure: Measure,
+        before: Figure,
+        predict: Predict,
+        rows: Rows,
     ) -> _Attempt:
         """Quantize all weights, and fewer of them as long as the figure is out of bounds."""
         source = _untied(exact, scratch)
@@ -146,7 +154,6 @@ class Job:
             found="no matrix that can be quantized",
             expected="one or more",
         )
-        rows = self._calibration()
         written = _Quantizer(self.options, source, weights, rows, self.threads)
         attempt = written.attempt(scratch / "kept0", (), measure)
         most = min(self.options.float_layers, len(weights) - 1)
@@ -205,7 +212,7 @@ class Job:
         settings = {**asdict(options), **asdict(self.measuring)}
         words = ["bertjax quantize", self.source, "--to", target, *_words(options)]
         return Card(
-            title=f"{epath.Path(target).name}: {options.name}",
+            title=f"{target}: {options.name}",
             command=" ".join([*words, *_words(self.measuring)]),
             source=self.source,
             settings=settings,

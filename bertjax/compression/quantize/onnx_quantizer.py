@@ -10,7 +10,7 @@ import numpy as np
 
 from bertjax.compression.quantize.graph_weights import Weight
 from bertjax.compression.quantize.options import QuantizeOptions
-from bertjax.errors import UserError, one_line
+from bertjax.errors import UserError, disk_errors, one_line
 
 Rows = Sequence[Mapping[str, np.ndarray]]
 """Inputs of a program, one batch after another."""
@@ -32,7 +32,7 @@ def quantize_file(
     the quantizer refuses.
     """
     nodes = [node for weight in weights for node in weight.nodes]
-    with _quiet(), _refused(source):
+    with _quiet(), disk_errors(target), _refused(source):
         if options.activations == "none":
             _weights_alone(source, target, options, weights, external)
         elif options.activations == "dynamic":

@@ -21,7 +21,7 @@ from bertjax.errors import check, require_package
 from bertjax.given_files import place_of
 from bertjax.interop.programs.onnx.export import PROGRAM
 from bertjax.progress import Progress, silent
-from bertjax.storage import is_local, read_json
+from bertjax.storage import exact_version_of, is_local, read_json
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 
@@ -53,6 +53,13 @@ def quantize(
 
     Raises `BoundError` if the figure loses more than `measuring.max_loss`, and `UserError` if the
     model cannot be exported or measured, or if the folder has other files.
+
+    >>> import bertjax
+    >>> from bertjax.compression.quantize.job import Measuring
+    >>> measuring = Measuring(max_loss="50%", seconds=0)
+    >>> quantized = bertjax.quantize("runs/finetuned", "served/int8", measuring=measuring)
+    >>> quantized.card["after"]["name"]
+    'int8 per channel'
     """
     options, measuring = options or QuantizeOptions(), measuring or Measuring()
     bound = parse_bound(measuring.max_loss)
@@ -67,6 +74,7 @@ def quantize(
         source=version_of_source(origin),
         options=asdict(options),
         measuring=asdict(measuring),
+        data=[_version(place) for place in (measuring.sts, options.calibration)],
         drop=list(drop),
         license=license,
     )
@@ -75,5 +83,15 @@ def quantize(
             with as_run(origin, Path(part) / "imported", drop) as run:
                 job = Job(str(origin), run, options, measuring, bound, progress)
                 named = license or (license_of(origin) if origin.is_dir() else UNKNOWN_LICENSE)
-                job.write(Path(part), str(path), named)
+                # By its name alone: where it lies on this machine is nobody else's business.
+                job.write(Path(part), path.name, named)
     return Quantized(path, read_json(path / CARD))
+
+
+def _version(place: str) -> str:
+    """Return what tells whether data are still the same: the version of a file or a manifest."""
+    if not place:
+        return ""
+    path = place_of(place)
+    file = path / "manifest.json" if path.is_dir() else path
+    return exact_version_of(file) if file.is_file() else ""

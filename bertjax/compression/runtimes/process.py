@@ -110,7 +110,7 @@ def opened(folder: epath.PathLike, runtime: Runtime, *, threads: int = 0) -> Ite
     path = epath.Path(folder)
     threads = threads or available_threads()
     words = [sys.executable, "-m", "bertjax.compression.runtimes.worker"]
-    words += [runtime, str(path), str(threads)]
+    words += [runtime, str(path), str(threads), str(os.getpid())]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             words,

@@ -1,4 +1,4 @@
-"""The process of a runtime: `python -m bertjax.compression.runtimes.worker RUNTIME FOLDER THREADS`.
+"""The process of a runtime: `python -m … worker RUNTIME FOLDER THREADS PARENT`.
 
 It answers messages (`wire.py`) until its input ends. `run` computes outputs, `time` computes them
 several times and returns the seconds of each call.
@@ -6,6 +6,7 @@ several times and returns the seconds of each call.
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,8 @@ from bertjax.errors import one_line
 
 def main(arguments: list[str]) -> int:
     """Answer messages until the input ends; return the exit status."""
-    runtime, folder, threads = arguments
+    runtime, folder, threads, parent = arguments
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     # Libraries print: what is not an answer goes to the standard error.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -37,6 +39,13 @@ def main(arguments: list[str]) -> int:
         except EOFError:
             return 0
         _answer(program, question, answers)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, whose kill it would notice only between two calls."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _answer(program: Program, question: wire.Message, answers: IO[bytes]) -> None:

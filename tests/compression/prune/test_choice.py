@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.compression.prune.choice import exchanged, kept_count, least_important_pruned
+from bertjax.compression.prune.choice import (
+    counts_within,
+    exchanged,
+    kept_count,
+    least_important_pruned,
+)
 from bertjax.errors import UserError
 
 
@@ -58,3 +63,32 @@ def test_exchanges_make_the_estimated_loss_no_larger(seed, kept):
     after = exchanged(gradients, before)
     assert after.sum() == kept
     assert loss(after) <= loss(before) * (1 + 1e-12)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 0.95))
+def test_numbers_within_a_cost_are_the_best_of_all_that_are(seed, share):
+    rng = np.random.default_rng(seed)
+    heads, units = rng.random((2, 4)), rng.random((2, 7))
+    costs = 3.0, 1.0
+    budget = (1 - share) * (4 * costs[0] + 7 * costs[1])
+
+    def lost(kept_heads, kept_units):
+        """What goes, layer by layer: the least important ones."""
+        total = 0.0
+        for values, kept in ((heads, kept_heads), (units, kept_units)):
+            for layer in values:
+                total += sum(sorted(layer)[: len(layer) - kept])
+        return total
+
+    fitting = {}
+    for kept_heads in range(1, 5):
+        for kept_units in range(1, 8):
+            if kept_heads * costs[0] + kept_units * costs[1] <= budget:
+                fitting[kept_heads, kept_units] = lost(kept_heads, kept_units)
+    if not fitting:
+        with pytest.raises(UserError, match="--flops: found .*, expected a share that leaves a he"):
+            counts_within(heads, units, costs, share)
+        return
+    found = counts_within(heads, units, costs, share)
+    assert found in fitting
+    assert fitting[found] == pytest.approx(min(fitting.values()))

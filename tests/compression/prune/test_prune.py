@@ -14,6 +14,7 @@ import bertjax
 from bertjax.compression.gate import BoundError
 from bertjax.compression.measured_run import RunMeasuring
 from bertjax.compression.prune.prune import PruneOptions, prune_model
+from bertjax.compression.prune.structure import part_costs
 from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
 from bertjax.training import checkpoint
@@ -129,6 +130,15 @@ def test_a_pretrained_run_is_pruned_on_its_records_and_the_same_each_time(librar
     metas = [checkpoint.read_meta(each.checkpoint) for each in (first, again)]
     assert metas[0] == metas[1]
     assert bertjax.evaluate("runs/first").metrics["mlm_loss"] > 0
+
+
+def test_a_share_of_the_flops_says_the_numbers_of_heads_and_units(library):
+    pruned = prune_model("runs/tiny", "runs/flops", PruneOptions(flops=0.4, **FEW))
+    model = load_model(pruned.checkpoint).config.model
+    whole = load_model("runs/tiny").config.model
+    head, unit = part_costs(whole, 32)
+    cost = lambda m: m.num_attention_heads * head + m.intermediate_size * unit  # noqa: E731
+    assert cost(whole) * 0.6 - unit < cost(model) <= cost(whole) * 0.6
 
 
 def test_layers_need_no_data_and_keep_the_tasks(library, tmp_path):

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from bertjax.compression.runtimes.process import opened
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints.task_head import load_with_head
 from tests.compression.small_runs import encoder_run, task_run
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +115,44 @@ def test_a_pipeline_of_transformers_is_timed_on_texts(run, tmp_path):
     rows = {name: np.ones((2, 9), np.int32) for name in ("input_ids", "input_mask", "segment_ids")}
     with opened(folder, "pipeline", threads=1) as model:
         assert (model.seconds(rows, ["answers"], 3) > 0).all()
+
+
+def test_an_opset_that_the_runtime_does_not_know_is_refused_in_one_line(run, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = Path(bertjax.export_model(run, tmp_path / "out", "onnx"))
+    program = onnx.load(str(folder / "model.onnx"))
+    program.opset_import[0].version = 99
+    (folder / "model.onnx").write_bytes(program.SerializeToString())
+    with (
+        pytest.raises(UserError, match=r"out: found a model that its runtime refuses \(.*opset"),
+        opened(folder, "onnx"),
+    ):
+        pass
+
+
+PARENT = """
+import sys, time
+import numpy as np
+from bertjax.compression.runtimes.process import opened
+rows = {name: np.ones((1, 9), np.int32) for name in ("input_ids", "input_mask", "segment_ids")}
+with opened(sys.argv[1], "onnx", threads=1) as model:
+    print(model._process.pid, flush=True)
+    model.seconds(rows, ["logits"], 10_000_000)
+"""
+
+
+@pytest.mark.slow
+def test_the_process_of_a_runtime_ends_with_its_killed_parent(run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    folder = bertjax.export_model(run, tmp_path / "out", "onnx")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        child = int(parent.stdout.readline())
+        # Its answers would take minutes.
+        assert Path(f"/proc/{child}").exists()
+    finally:
+        parent.kill()
+        parent.communicate()
+    until(lambda: not Path(f"/proc/{child}").exists())

@@ -25,6 +25,7 @@ from tests.compression.static.teachers import (
     wordpiece,
 )
 from tests.data.tokenizers.family_folders import deberta, modernbert, xlm_roberta
+from tests.interop.exported_programs import files_of_at_most
 
 FILES = {"config.json", "modules.json", "model.safetensors", "tokenizer.json", "vocab.txt"}
 FILES |= {"tokenizer_config.json", RECORD}
@@ -127,6 +128,14 @@ def test_a_folder_of_transformers_gives_the_table_of_its_import(run, tmp_path):
     (tmp_path / "exported" / "config.json").touch()
     with pytest.raises(UserError, match="found files there"):
         distill_static(tmp_path / "exported", tmp_path / "out")
+
+
+def test_a_disk_that_refuses_leaves_no_table(run, tmp_path):
+    with files_of_at_most(1500), pytest.raises(UserError, match="cannot be written") as error:
+        distill_static(run, tmp_path / "out")
+    assert "bertjax-part" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+    assert distill_static(run, tmp_path / "out") is not None
 
 
 def test_a_vocabulary_of_special_tokens_alone_is_refused(tmp_path):
