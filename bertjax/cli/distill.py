@@ -69,6 +69,14 @@ def run(words: Sequence[str]) -> int:
             found="nothing",
             expected="the run or checkpoint folder of a teacher",
         )
+        from bertjax.interop.import_model import is_external
+
+        check(
+            not is_external(place_of(config.distill.teacher)),
+            where="--teacher",
+            found=f"{config.distill.teacher}, a model of another program",
+            expected="a run: `bertjax import` makes one of it",
+        )
         run_dir = place_of(command.run_dir or f"runs/{run_name(subject)}")
         compile_cache.start(run_dir)
         from bertjax.api.finetune import finetune

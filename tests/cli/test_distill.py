@@ -86,6 +86,14 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(library, words, 
     assert not (library / "runs" / "mistake").exists()
 
 
+def test_a_teacher_of_another_program_is_to_be_imported_first(library, capsys):
+    (library / "strange").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (library / "strange" / name).write_text("{}")
+    assert main(["distill", "tiny.py", "--run-dir", "runs/mistake", "--teacher", "strange"]) == 2
+    assert "expected a run: `bertjax import` makes one of it" in capsys.readouterr().err
+
+
 def test_a_teacher_is_refused_where_a_step_is_estimated(library, capsys):
     assert main(["compile", "tiny.py", "--distill.teacher", "runs/teacher"]) == 2
     assert "expected none: the estimate is of a step without a teacher" in capsys.readouterr().err
