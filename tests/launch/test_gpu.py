@@ -109,6 +109,7 @@ def test_cuda_follows_from_the_driver_or_is_said(tmp_path, driver, chosen, cuda)
     ("plan", "status", "starts"),
     [
         ([2, 0], 2, 1),
+        ([3, 0], 3, 1),
         ([75, 75, 75, 75, 75, 0], 0, 6),
         ([1, 134, 0], 0, 3),
         ([1, 1, 1, 1, 0], 1, 4),
