@@ -22,7 +22,7 @@ from bertjax.compression.figures import Measure
 from bertjax.compression.gate import BoundError
 from bertjax.compression.held_out import measure_of
 from bertjax.compression.latency import Timed, cells, latency_of_shape, random_rows
-from bertjax.compression.quantize.job import Measuring
+from bertjax.compression.measuring import Measuring
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.quantize.quantize import quantize
 from bertjax.compression.runtimes.process import RuntimeModel, available_threads, opened
