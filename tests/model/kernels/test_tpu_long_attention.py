@@ -101,8 +101,9 @@ def test_agrees_with_plain_attention_and_its_gradients(
     largest, seed, length, heads_and_width, window, kind, pairs
 ):
     config = model(*heads_and_width, pairs)
-    arrays, segments = drawn(seed, 2, length, *heads_and_width)
-    turn = turned(config, kind, 2, length, seed)
+    # Two rows that see keys, and the last one, which sees none.
+    arrays, segments = drawn(seed, 3, length, *heads_and_width)
+    turn = turned(config, kind, 3, length, seed)
     difference = largest_difference(config, arrays, segments, turn, window)
     largest("TPU kernel for long rows, output and gradients", difference, 1e-5)
 
