@@ -105,6 +105,18 @@ def _programs_of_some_files_at_a_time():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _environment_of_one_file_at_a_time():
+    """Put back the environment after a file: verbs that run in this process change it for theirs."""
+    before = dict(os.environ)
+    yield
+    for name in {*before, *os.environ} - {"PYTEST_CURRENT_TEST"}:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real text and task sets beside the checkout."""
@@ -225,6 +237,8 @@ def bucket(s3_server, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     import s3fs
 
+    # It keeps file systems, also one that a test made without these keys.
+    s3fs.S3FileSystem.clear_instance_cache()
     name = f"bertjax-test-{next(BUCKET_NUMBERS)}"
     s3fs.S3FileSystem().mkdir(name)
     return epath.Path(f"s3://{name}")

@@ -177,7 +177,7 @@ CONTEXTS = st.lists(
     questions=st.lists(
         st.tuples(st.sampled_from(["", "a b", "a b c d e"]), CONTEXTS, st.data()), max_size=4
     ),
-    max_seq_length=st.integers(8, 20),
+    max_seq_length=st.integers(9, 20),
     doc_stride=st.integers(1, 9),
     layout=st.sampled_from(list(LAYOUTS.values())),
 )
