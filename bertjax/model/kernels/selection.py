@@ -50,9 +50,6 @@ def long_attention(config: ModelConfig, length: int, is_global: bool, layout: La
     heads, width = _local_heads(config, layout), config.head_width
     if is_global and config.positions != "rotary" and tpu_attention.fits(length, heads, width):
         return False
-    # Heads of width 128 have no place for the angles of pairs that stand side by side.
-    if config.positions == "rotary" and config.rotary_pairs != "half" and width > 64:
-        return False
     window = 0 if is_global else config.local_attention
     itemsize = 2 if config.dtype == "bfloat16" else 4
     return tpu_long_attention.fits(length, window, heads, width, itemsize, layout.core_memory)

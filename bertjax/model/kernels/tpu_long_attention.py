@@ -25,23 +25,15 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from bertjax.model.kernels.tpu_attention import LANES
-from bertjax.model.kernels.tpu_long_bodies import (
-    BLOCK,
-    HALF,
-    MAX_TILE,
-    Static,
-    Tiling,
-    backward_body,
-    forward_body,
-    tiling,
-)
+from bertjax.model.kernels.tpu_long_bodies import backward_body, forward_body
+from bertjax.model.kernels.tpu_long_rows import BLOCK, MAX_TILE, Static, Tiling, tiling
 
 # A v5e's cycles for 8 x 128 scores besides those of the products, and for 128 tokens, by the
-# compiler's schedule (docs/compile.md): of queries and keys that are rotated, transposed and so on.
+# compiler's schedule (docs/architecture.md): they are rotated, transposed and so on.
 # Windows have small tiles, in which operations wait for each other.
 SCORE_CYCLES = {"forward": 1.5, "backward": 0}
-TOKEN_CYCLES = {"forward": 430, "backward": 780}
-WINDOW_TOKEN_CYCLES = {"forward": 590, "backward": 990}
+TOKEN_CYCLES = {"forward": 250, "backward": 425}
+WINDOW_TOKEN_CYCLES = {"forward": 425, "backward": 660}
 FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
 
 
@@ -63,24 +55,27 @@ def memory_bytes(length: int, window: int, itemsize: int) -> int:
     # Queries, keys, values and their gradients twice, because blocks are copied while others are
     # computed; and keys, values and transposed keys.
     arrays = 2 * 6 + 3
-    # Angles twice, two gradients as they are summed, and the segments: float32 or int32.
-    wide = 2 + 2 + 1
+    # Cosines and sines twice, two gradients as they are summed, and the segments: float32 or int32.
+    wide = 2 * 2 + 2 + 1
     row = LANES * length * (arrays * itemsize + wide * 4)
     # Two blocks of outputs and gradients twice, and tiles of scores.
     return row + 2 * 2 * LANES * BLOCK * itemsize + 4 * MAX_TILE**2 * 4
 
 
 def packed_rotation(cosines: Array, sines: Array, pairs: str) -> Array:
-    """Return the angles of K / 2 pairs, [B, L, K / 2], as the kernel takes them, [B, L, 128].
+    """Return the angles of K / 2 pairs, [B, L, K / 2], as the kernel takes them, [B, 2 * 128, L].
 
-    The first 64 lanes are the cosines of the elements of a head, or of several heads side by side,
-    the others their sines. A head of width 128 has 64 of each, so its pairs must be halves.
+    The first 128 rows are the cosines of the elements of a head, or of several heads side by side,
+    the others their sines, which are negative for the first element of a pair.
     """
     parts = []
-    for x in (cosines, sines):
-        elements = jnp.repeat(x, 2, axis=-1) if pairs == "interleaved" else x
-        parts.append(jnp.tile(elements, (1, 1, HALF // elements.shape[-1])))
-    return jnp.concatenate(parts, axis=-1)
+    for first, second in ((cosines, cosines), (-sines, sines)):
+        if pairs == "interleaved":
+            elements = jnp.stack([first, second], axis=-1).reshape(*first.shape[:-1], -1)
+        else:
+            elements = jnp.concatenate([first, second], axis=-1)
+        parts.append(jnp.tile(elements, (1, 1, LANES // elements.shape[-1])))
+    return jnp.concatenate(parts, axis=-1).swapaxes(1, 2)
 
 
 def grouped(q: Array, k: Array, v: Array) -> Array:
@@ -177,18 +172,20 @@ def _call(
         out_specs=out_specs,
         out_shape=out_shape,
         scratch_shapes=scratch,
-        # The blocks of a row share what the first one prepares.
+        # The groups and blocks of a row share what the first one prepares.
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel", "arbitrary"),
+            dimension_semantics=("parallel", "arbitrary", "arbitrary"),
             vmem_limit_bytes=memory_bytes(length, static.window, qkv.dtype.itemsize),
         ),
-        cost_estimate=_cost(direction, static, cut, qkv),
+        cost_estimate=_cost(direction, static, cut, qkv, angles),
         interpret=static.interpret,
         name=f"long_attention_{direction}",
     )(*(s[:, None, :] for s in segments), angles, *arrays)
 
 
-def _cost(direction: str, static: Static, cut: Tiling, qkv: Array) -> pl.CostEstimate:
+def _cost(
+    direction: str, static: Static, cut: Tiling, qkv: Array, angles: Array
+) -> pl.CostEstimate:
     batch, length, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     share = static.head_width / LANES
     # Products over the lanes take as long for a head of 64 as for one of 128, transposed ones half
@@ -203,5 +200,5 @@ def _cost(direction: str, static: Static, cut: Tiling, qkv: Array) -> pl.CostEst
     return pl.CostEstimate(
         flops=round(cycles * FLOPS_PER_CYCLE),
         transcendentals=scores,
-        bytes_accessed=arrays * qkv.size // 3 * qkv.dtype.itemsize,
+        bytes_accessed=arrays * qkv.size // 3 * qkv.dtype.itemsize + 4 * angles.size,
     )

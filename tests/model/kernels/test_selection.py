@@ -83,8 +83,6 @@ def test_shapes_that_it_does_not_know_are_left_to_xla():
     assert not selection.long_attention(rotary(), 1000, True, V5E)
     assert not selection.long_attention(rotary(kernels="xla"), 1024, True, V5E)
     assert not selection.long_attention(rotary(), 1024, True, GPU)
-    wide = {"num_attention_heads": 6, "rotary_pairs": "interleaved"}
-    assert not selection.long_attention(rotary(**wide), 1024, True, V5E)
     relative = {"relative_positions": 512, "local_attention": 0, "positions": "none"}
     assert not selection.long_attention(rotary(**relative), 1024, True, V5E)
 

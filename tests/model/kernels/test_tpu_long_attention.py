@@ -16,7 +16,7 @@ from bertjax.model.kernels.tpu_long_attention import (
     memory_bytes,
     packed_rotation,
 )
-from bertjax.model.kernels.tpu_long_bodies import tiling
+from bertjax.model.kernels.tpu_long_rows import tiling
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
@@ -95,13 +95,15 @@ def turned(config, kind, batch, length, seed):
     seed=st.integers(0, 2**31), length=st.sampled_from([128, 256]),
     heads_and_width=st.sampled_from([(2, 64), (1, 128), (4, 32), (4, 64)]),
     window=st.sampled_from([0, 64, 100, 128, 256]), kind=st.sampled_from(["none", "shared", "packed"]),
+    pairs=st.sampled_from(["half", "interleaved"]),
 )  # fmt: skip
 def test_agrees_with_plain_attention_and_its_gradients(
-    largest, seed, length, heads_and_width, window, kind
+    largest, seed, length, heads_and_width, window, kind, pairs
 ):
-    config = model(*heads_and_width)
-    arrays, segments = drawn(seed, 2, length, *heads_and_width)
-    turn = turned(config, kind, 2, length, seed)
+    config = model(*heads_and_width, pairs)
+    # Two rows that see keys, and the last one, which sees none.
+    arrays, segments = drawn(seed, 3, length, *heads_and_width)
+    turn = turned(config, kind, 3, length, seed)
     difference = largest_difference(config, arrays, segments, turn, window)
     largest("TPU kernel for long rows, output and gradients", difference, 1e-5)
 
@@ -155,19 +157,21 @@ def test_rows_and_heads_that_it_has_no_room_for_are_known():
 
 
 @pytest.mark.parametrize(
-    ("length", "window"),
+    ("length", "window", "pairs"),
     [
-        (1024, 128),
-        *(pytest.param(*x, marks=pytest.mark.slow) for x in [(1024, 0), (8192, 0), (8192, 128)]),
+        (1024, 128, "half"),
+        pytest.param(1024, 0, "interleaved", marks=pytest.mark.slow),
+        pytest.param(8192, 0, "half", marks=pytest.mark.slow),
+        pytest.param(8192, 128, "half", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize(
     "topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)]
 )
-def test_compiles_for_tpu(topology, length, window):
+def test_compiles_for_tpu(topology, length, window, pairs):
     if topology.startswith("v4") and memory_bytes(length, window, 2) > 16 << 20:
         length = 1024
-    config = model(4, 64)
+    config = model(4, 64, pairs)
 
     def step(q, k, v, gradient, queries, keys, cosines, sines):
         def fast(q, k, v):
