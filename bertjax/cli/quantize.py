@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> int:
     need(command.to, "quantize", "--to with the new folder")
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
-    from bertjax.compression.quantize.job import Measuring
+    from bertjax.compression.measuring import Measuring
     from bertjax.compression.quantize.options import QuantizeOptions
     from bertjax.compression.quantize.quantize import quantize
 

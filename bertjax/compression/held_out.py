@@ -116,7 +116,7 @@ def _masked_word_measure(folder: epath.Path, config: Config) -> MaskedWordMeasur
     )
     run_dir, _ = checkpoint.find_checkpoint(folder)
     tokenizer = saved_tokenizer(run_dir, folder)
-    small = _with_small_batch(config)
+    small = with_small_batch(config)
     source = prepared_source(small, tokenizer, trains=False)
     data_record.check_evaluated_data(folder, config, source.facts, asked=False)
     names = ", ".join(map(str, places.values()))
@@ -132,7 +132,7 @@ def _masked_word_measure(folder: epath.Path, config: Config) -> MaskedWordMeasur
     return MaskedWordMeasure(batches, config.model.vocab_size, f"{names}: held-out records")
 
 
-def _with_small_batch(config: Config) -> Config:
+def with_small_batch(config: Config) -> Config:
     """Return the configuration with batches of at most `BATCH_ROWS` rows, each for itself."""
     train = dataclasses.replace(
         config.train,

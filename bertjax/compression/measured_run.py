@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bertjax.compression.card import UNKNOWN_LICENSE, Card, Variant, check_license, license_of
-from bertjax.compression.figures import Figure, Measure, Pooling, Predict
+from bertjax.compression.figures import Figure, Measure, Predict
 from bertjax.compression.gate import check_loss, parse_bound
 from bertjax.compression.held_out import measure_of
 from bertjax.compression.latency import Latency, Timed, measure_latency
+from bertjax.compression.measuring import Measuring
 from bertjax.compression.runtimes.process import (
     Runtime,
     RuntimeModel,
@@ -29,29 +30,19 @@ _WEIGHTS: Mapping[Runtime, str] = {"stablehlo": "params.npz", "onnx": "model.onn
 
 
 @dataclass(frozen=True)
-class RunMeasuring:
+class RunMeasuring(Measuring):
     """What a smaller run is measured on and in, and what it may lose."""
 
     max_loss: str = ""
     """Most that the figure may lose, in percent of its value before; empty: any loss."""
-    task: str = ""
-    """Task whose metric is the figure, if the model was fine-tuned on several tasks."""
-    sts: str = ""
-    """File of rated pairs that a model without a task is measured on."""
-    pooling: Pooling = "mean"
-    """Vector of a sentence, with `sts`."""
     runtime: Runtime = "stablehlo"
     """Where both models run to be measured: stablehlo (JAX) or onnx."""
-    seconds: float = 2.0
-    """Seconds that the latency of a model is measured for each shape; 0: it is not."""
-    threads: int = 0
-    """Threads of each runtime; 0: as many as this process may use CPUs."""
     license: str = ""
     """Licence for the model card; by default the one that the source's README.md names."""
 
 
 def check_measuring(asked: RunMeasuring) -> None:
-    """Raise `UserError` for values out of range, and for a runtime that is not installed."""
+    """Raise `UserError` for a bound, a licence or a runtime that cannot be."""
     if asked.max_loss:
         parse_bound(asked.max_loss)
     if asked.license:
@@ -65,8 +56,6 @@ def check_measuring(asked: RunMeasuring) -> None:
     if asked.runtime == "onnx":
         for package in ("onnx", "onnxruntime"):
             require_package(package, extra="onnx")
-    check(0 <= asked.seconds <= 3600, where="--seconds", found=asked.seconds, expected="0 to 3600")
-    check(0 <= asked.threads <= 1024, where="--threads", found=asked.threads, expected="0 to 1024")
 
 
 class Described(NamedTuple):

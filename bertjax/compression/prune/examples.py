@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from bertjax.compression.held_out import with_small_batch
 from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
@@ -26,9 +27,6 @@ from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import TOKENIZER, for_inference, load_model, saved_tokenizer
 from bertjax.training.step import MASKS, random_key
 from bertjax.types import Batch
-
-BATCH_ROWS = 32
-"""Examples computed together; a run's batch may be larger than the memory of this machine."""
 
 
 class Source(NamedTuple):
@@ -55,7 +53,7 @@ def load_source(path: epath.PathLike) -> Source:
         expected="one: a model is pruned by a single process",
     )
     run_dir, folder = checkpoint.find_checkpoint(path)
-    config = _with_small_batch(for_inference(checkpoint.read_checkpoint_config(folder)))
+    config = with_small_batch(for_inference(checkpoint.read_checkpoint_config(folder)))
     tokenizer = saved_tokenizer(run_dir, folder) if (run_dir / TOKENIZER).exists() else None
     if not config.finetune.tasks:
         params = jax.device_get(load_model(folder, config).params)
@@ -63,18 +61,6 @@ def load_source(path: epath.PathLike) -> Source:
     model = load_finetuned(folder, config)
     params = jax.device_get(model.params)
     return Source(config, run_dir, folder, params, tokenizer, model.objective)
-
-
-def _with_small_batch(config: Config) -> Config:
-    """Return `config` with batches of at most `BATCH_ROWS` rows, each for itself."""
-    train = dataclasses.replace(
-        config.train,
-        batch_size=min(BATCH_ROWS, config.train.batch_size),
-        gradient_accumulation_steps=1,
-        batch_size_schedule="constant",
-        max_batch_size=0,
-    )
-    return dataclasses.replace(config, train=train)
 
 
 class Examples(NamedTuple):

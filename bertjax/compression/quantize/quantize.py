@@ -14,7 +14,8 @@ from bertjax.compression.card import (
     license_of,
 )
 from bertjax.compression.gate import parse_bound
-from bertjax.compression.quantize.job import Job, Measuring
+from bertjax.compression.measuring import Measuring
+from bertjax.compression.quantize.job import Job
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.source_model import as_run, version_of_source
 from bertjax.errors import check, require_package
@@ -55,7 +56,7 @@ def quantize(
     model cannot be exported or measured, or if the folder has other files.
 
     >>> import bertjax
-    >>> from bertjax.compression.quantize.job import Measuring
+    >>> from bertjax.compression.measuring import Measuring
     >>> measuring = Measuring(max_loss="50%", seconds=0)
     >>> quantized = bertjax.quantize("runs/finetuned", "served/int8", measuring=measuring)
     >>> quantized.card["after"]["name"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertjax.compression.quantize.job import Measuring
+from bertjax.compression.measuring import Measuring
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.errors import UserError
 

@@ -11,9 +11,9 @@ import bertjax
 from bertjax.compression.figures import Figure
 from bertjax.compression.gate import BoundError
 from bertjax.compression.held_out import measure_of
+from bertjax.compression.measuring import Measuring
 from bertjax.compression.quantize import job
 from bertjax.compression.quantize.graph_weights import bytes_by_type, read_graph, type_name
-from bertjax.compression.quantize.job import Measuring
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.quantize.quantize import quantize
 from bertjax.errors import UserError

@@ -1,7 +1,7 @@
 """Bytes, figure and latency of a model's compressed forms beside PyTorch and ONNX, as one table.
 
-    python benchmarks/compression.py --run runs/sst2 --folder bench/sst2 --threads 2
-    python benchmarks/compression.py --run all-MiniLM-L6-v2 --sts pairs.tsv --folder bench/minilm
+    python benchmarks/small_models.py --run runs/sst2 --folder bench/sst2 --threads 2
+    python benchmarks/small_models.py --run all-MiniLM-L6-v2 --sts pairs.tsv --folder bench/minilm
 
 `--run` is a run, or a folder of `transformers`, which is imported. `--also NAME=FOLDER` adds one
 more ONNX program, such as the export of a pruned run. Each model is in a process of its own; for
@@ -22,7 +22,7 @@ from bertjax.compression.figures import Measure
 from bertjax.compression.gate import BoundError
 from bertjax.compression.held_out import measure_of
 from bertjax.compression.latency import Timed, cells, latency_of_shape, random_rows
-from bertjax.compression.quantize.job import Measuring
+from bertjax.compression.measuring import Measuring
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.quantize.quantize import quantize
 from bertjax.compression.runtimes.process import RuntimeModel, available_threads, opened
