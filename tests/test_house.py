@@ -236,3 +236,12 @@ def test_the_search_for_code_that_is_run_finds_each_way():
     ]:
         assert unsafe_parts(source) == [part]
     assert unsafe_parts("re.compile('a')\nnp.load(path, allow_pickle=False)") == []
+
+
+def test_scripts_hide_no_module_of_python():
+    # A script's folder comes first where modules are searched for. JAX asks for `compression`, which
+    # Python has from 3.14 on.
+    modules = sys.stdlib_module_names | {"compression"}
+    scripts = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")]
+    assert scripts
+    assert not modules & {script.stem for script in scripts}
