@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         else:
             x_BxLxD, kept = self._scan(x_BxLxD, surroundings, deterministic, keep_layers)
         if c.final_norm:
-            _past, x_BxLxD = PreNorm(c, self.layout, name="final_norm")(x_BxLxD)
+            x_BxLxD = PreNorm(c, self.layout, name="final_norm")(x_BxLxD).normal
             kept = None if kept is None else kept.at[-1].set(x_BxLxD)
         return x_BxLxD, kept
 

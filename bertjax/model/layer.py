@@ -17,6 +17,7 @@ from bertjax.model.layers import (
     ACTIVATIONS,
     ATTENDED,
     HEADS,
+    NORMALIZED,
     PROJECTED,
     STATISTICS,
     Linear,
@@ -29,7 +30,9 @@ from bertjax.model.residual_norm import PreNorm, ResidualNorm
 # For each value of `model.remat`: which values of a layer are kept for the backward pass, besides
 # the layer's input. All other values are recomputed. Each name is explained at its definition.
 POLICIES = {
-    "dots": jax.checkpoint_policies.save_only_these_names(HEADS, PROJECTED, ATTENDED, STATISTICS),
+    "dots": jax.checkpoint_policies.save_only_these_names(
+        HEADS, PROJECTED, ATTENDED, STATISTICS, NORMALIZED
+    ),
     "heads": jax.checkpoint_policies.save_only_these_names(PROJECTED, ATTENDED, STATISTICS),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -60,14 +63,15 @@ class Mlp(nn.Module):
     layout: Layout
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array) -> Array:
+    def __call__(self, x_BxLxD: Array, kept: Array | None = None) -> Array:
+        """Return the sublayer's output; `kept` is that of `layers.linear`."""
         c = self.config
         width, inner = (c.hidden_size,), (c.intermediate_size,)
         has_bias = "mlp" in c.biases
 
         def to_inner(name: str) -> Array:
             linear = Linear(c, width, inner, ("embed", "mlp"), use_bias=has_bias, name=name)
-            projected = self.layout(linear(x_BxLxD), "batch", "length", "mlp")
+            projected = self.layout(linear(x_BxLxD, kept), "batch", "length", "mlp")
             return checkpoint_name(projected, PROJECTED)
 
         up_BxLxF, activation = to_inner("up"), ACTIVATIONS[c.hidden_act]
@@ -111,9 +115,9 @@ class Layer(nn.Module):
         c, layout = self.config, self.layout
         attention = SelfAttention(c, layout, name="attention")
 
-        def attend(x_BxLxD: Array) -> Array:
+        def attend(x_BxLxD: Array, kept: Array | None) -> Array:
             return attention(
-                x_BxLxD, surroundings, self.is_global, deterministic=self.deterministic
+                x_BxLxD, surroundings, self.is_global, kept, deterministic=self.deterministic
             )
 
         no_norm = None if c.first_norm else kind.is_first
@@ -128,7 +132,7 @@ class Layer(nn.Module):
         self,
         sublayer: Place,
         x: Array,
-        function: Callable[[Array], Array],
+        function: Callable[[Array, Array | None], Array],
         no_norm: Array | bool | None = None,
     ) -> Array:
         """Return `x` plus the output of a sublayer with dropout; where `no_norm`, without the norm
@@ -137,14 +141,14 @@ class Layer(nn.Module):
         c, layout = self.config, self.layout
         norm = f"{sublayer}_layer_norm"
         if c.norm_place == "after":
-            added = function(x)
+            added = function(x, None)
             return layout(
                 ResidualNorm(c, layout, name=norm)(x, added, self._key(sublayer)), *HIDDEN
             )
-        x, normal = PreNorm(c, layout, name=norm)(x)
+        x, normal, kept = PreNorm(c, layout, name=norm)(x)
         if no_norm is not None:
-            normal = jnp.where(no_norm, x, normal)
-        added = function(normal)
+            normal, kept = jnp.where(no_norm, x, normal), None
+        added = function(normal, kept)
         if c.norm_place == "both":
             added = Norm(c, name=f"{sublayer}_output_norm")(checkpoint_name(added, PROJECTED))
         dropped = dropout(c, added, c.hidden_dropout_prob, self._key(sublayer), layout, HIDDEN)

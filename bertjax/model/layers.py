@@ -137,6 +137,7 @@ HEADS = "heads"  # queries, keys and values
 PROJECTED = "projected"  # inputs of activation functions and of layer norms
 ATTENDED = "attended"  # outputs of the attention heads
 STATISTICS = "statistics"  # means and deviations of layer norms
+NORMALIZED = "normalized"  # results of the kernel for norms before sublayers
 
 
 class Linear(nn.Module):

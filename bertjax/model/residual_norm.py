@@ -4,6 +4,8 @@ BERT normalizes after the residual (post-norm, arXiv 1706.03762, section 3.1), m
 2024 before it (pre-norm, arXiv 2002.04745).
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -14,7 +16,7 @@ from bertjax.model import random_bits
 from bertjax.model.kernels import fused_norm
 from bertjax.model.kernels import pre_norm as pre_norm_kernel
 from bertjax.model.kernels import selection as kernels
-from bertjax.model.layers import PROJECTED, dropout, normalized, scale_and_bias
+from bertjax.model.layers import NORMALIZED, PROJECTED, dropout, normalized, scale_and_bias
 from bertjax.model.layout import HIDDEN, Layout, Names
 
 
@@ -70,23 +72,34 @@ def residual_norm_kernel(
     return run(x, added, scale, bias, random_bits.seed_words(key), row_numbers)
 
 
-class PreNorm(nn.Module):
-    """The norm before a sublayer; returns (`x`, norm), both [B, L, D].
+class Normal(NamedTuple):
+    """A norm before a sublayer, and what goes past the sublayer; all [B, L, D]."""
 
-    The sublayer's output is to be added to the returned `x`: then the kernel's backward pass gets
-    both gradients together.
+    past: Array
+    """The input, to which the sublayer's output is to be added.
+
+    Then the kernel's backward pass gets both gradients together.
     """
+    normal: Array
+    """The norm."""
+    kept: Array | None = None
+    """The norm again, for `layers.linear`, if it comes from the kernel."""
+
+
+class PreNorm(nn.Module):
+    """The norm before a sublayer."""
 
     config: ModelConfig
     layout: Layout
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
+    def __call__(self, x: Array) -> Normal:
         c = self.config
         scale, bias = scale_and_bias(self, c, x.shape[-1])
         if kernels.pre_norm(c, x.shape[1], self.layout):
-            return pre_norm(c, self.layout, x, scale, bias)
-        return x, normalized(c, x.astype(jnp.float32), scale, bias)
+            past, normal = pre_norm(c, self.layout, x, scale, bias)
+            return Normal(past, normal, checkpoint_name(normal, NORMALIZED))
+        return Normal(x, normalized(c, x.astype(jnp.float32), scale, bias))
 
 
 def pre_norm(

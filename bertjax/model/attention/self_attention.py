@@ -72,16 +72,18 @@ class SelfAttention(nn.Module):
         x_BxLxD: Array,
         surroundings: Surroundings,
         is_global: bool,
+        kept: Array | None = None,
         *,
         deterministic: bool,
     ) -> Array:
+        """Return the sublayer's output; `kept` is `x` again, as in `layers.linear`."""
         c, layout = self.config, self.layout
         rotation = _rotation(surroundings, is_global)
-        kept = None
+        kept_mixed = None
         if kernels.long_attention(c, x_BxLxD.shape[1], is_global, layout):
-            mixed, kept = fused_long(
+            mixed, kept_mixed = fused_long(
                 c,
-                self._grouped(x_BxLxD),
+                self._grouped(x_BxLxD, kept),
                 surroundings.segments,
                 window=0 if is_global else c.local_attention,
                 angles=None if rotation is None else rotation.packed,
@@ -90,14 +92,14 @@ class SelfAttention(nn.Module):
         else:
             key = None if deterministic else self.make_rng("dropout")
             mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
-        if kept is not None and (c.value_gate or c.norm_inside):
+        if kept_mixed is not None and (c.value_gate or c.norm_inside):
             # These read the result once more in the backward pass, so that it must be the kept one.
-            mixed, kept = kept, None
+            mixed, kept_mixed = kept_mixed, None
         if c.value_gate:
-            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD), HEADS))
+            mixed = mixed * ACTIVATIONS["gelu"](checkpoint_name(self.gate(x_BxLxD, kept), HEADS))
         if c.norm_inside:
             mixed = self.inner_norm(mixed)
-        return self.output(mixed, kept)
+        return self.output(mixed, kept_mixed)
 
     def _attention(
         self,
@@ -147,16 +149,17 @@ class SelfAttention(nn.Module):
         q, k, relative = self._compared(x_BxLxD, surroundings, rotation)
         return attention_scores(self.config, q, k, relative, self.layout)
 
-    def _grouped(self, x_BxLxD: Array) -> Array:
+    def _grouped(self, x_BxLxD: Array, kept: Array | None) -> Array:
         """Return queries, keys and values as the kernel takes them, [B, L, 3 * H * K]."""
         c, layers = self.config, (self.query, self.key, self.value)
         if c.num_key_value_heads:
-            q, k, v = (self._heads(layer(x_BxLxD), *KEYS) for layer in layers)
+            q, k, v = (self._heads(layer(x_BxLxD, kept), *KEYS) for layer in layers)
             flat = [x.reshape(*x_BxLxD.shape[:2], -1) for x in (q, k, v)]
             return self.layout(grouped(*flat), *ROWS)
         kernels_DxD, biases_D = zip(*(layer.flat() for layer in layers), strict=True)
         bias = None if biases_D[0] is None else grouped(*biases_D)
-        qkv = linear(x_BxLxD.astype(c.dtype), grouped(*kernels_DxD), bias, feeds_kernel=True)
+        kernel = grouped(*kernels_DxD)
+        qkv = linear(x_BxLxD.astype(c.dtype), kernel, bias, feeds_kernel=True, kept=kept)
         return self.layout(checkpoint_name(qkv, HEADS), *ROWS)
 
     def _heads(self, x_BxLxD: Array, *names: str | None) -> Array:
