@@ -237,8 +237,6 @@ def bucket(s3_server, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     import s3fs
 
-    # It keeps file systems, also one that a test made without these keys.
-    s3fs.S3FileSystem.clear_instance_cache()
     name = f"bertjax-test-{next(BUCKET_NUMBERS)}"
     s3fs.S3FileSystem().mkdir(name)
     return epath.Path(f"s3://{name}")

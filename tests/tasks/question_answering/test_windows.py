@@ -177,7 +177,8 @@ CONTEXTS = st.lists(
     questions=st.lists(
         st.tuples(st.sampled_from(["", "a b", "a b c d e"]), CONTEXTS, st.data()), max_size=4
     ),
-    max_seq_length=st.integers(9, 20),
+    # Room for the special tokens of each layout (7 at most), 4 of the question, and one more.
+    max_seq_length=st.integers(12, 20),
     doc_stride=st.integers(1, 9),
     layout=st.sampled_from(list(LAYOUTS.values())),
 )
