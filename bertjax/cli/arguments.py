@@ -167,6 +167,12 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
     return completed
 
 
+def fields_of(kind: type[Command], command: object) -> Command:
+    """Return a dataclass made of the fields of a verb's command that have its names."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(command, name) for name in names})
+
+
 def need(subject: str, verb: str, what: str, rest: Sequence[str] = ()) -> str:
     """Return `subject`; raise `UserError` with `what`, which the verb expects, if it is empty.
 

@@ -1,10 +1,10 @@
 """`bertjax prune RUN --to NEW_RUN [--heads 0.3] [--mlp 0.3] [--layers 6] ...`"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from bertjax.cli.arguments import parse_subject, quiet_libraries
+from bertjax.cli.arguments import fields_of, parse_subject, quiet_libraries
 from bertjax.errors import check
 
 
@@ -107,8 +107,8 @@ def run(words: Sequence[str]) -> int:
     from bertjax.report.terminal import terminal_progress
 
     compile_cache.start()
-    options = _of(PruneOptions, command)
-    measuring = _of(RunMeasuring, command) if command.measure else None
+    options = fields_of(PruneOptions, command)
+    measuring = fields_of(RunMeasuring, command) if command.measure else None
     with terminal_progress() as progress:
         pruned = prune_model(subject, command.to, options, measuring, progress=progress)
     print(f"from: {pruned.source}")
@@ -118,8 +118,3 @@ def run(words: Sequence[str]) -> int:
         print(line)
     print(f"checkpoint: {pruned.checkpoint}")
     return 0
-
-
-def _of(kind: type, command: PruneCommand) -> Any:
-    """Return a dataclass made of the fields of the command that have its names."""
-    return kind(**{field.name: getattr(command, field.name) for field in fields(kind)})

@@ -1,10 +1,10 @@
 """`bertjax quantize RUN --to FOLDER [--max-loss 0.5%] [--activations KIND] [...]`"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from bertjax.cli.arguments import need, parse_subject, quiet_libraries, run_terminal
+from bertjax.cli.arguments import fields_of, need, parse_subject, quiet_libraries, run_terminal
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def run(words: Sequence[str]) -> int:
         quantized = quantize(
             subject,
             command.to,
-            _of(QuantizeOptions, command),
-            _of(Measuring, command),
+            fields_of(QuantizeOptions, command),
+            fields_of(Measuring, command),
             drop=command.drop,
             license=command.license,
             progress=progress,
@@ -78,8 +78,3 @@ def run(words: Sequence[str]) -> int:
     for line in [*quantized.card["table"], *quantized.card["notes"]]:
         print(line)
     return 0
-
-
-def _of(kind: type, command: QuantizeCommand) -> Any:
-    """Return a dataclass made of those fields of the command that it has too."""
-    return kind(**{field.name: getattr(command, field.name) for field in fields(kind)})

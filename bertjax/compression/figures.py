@@ -23,7 +23,7 @@ from bertjax.finetuning.evaluate import Split
 from bertjax.interop.programs.serving import INPUTS, served_model, serving_function
 from bertjax.model.functional import Params
 from bertjax.tasks.metric_table import Scale
-from bertjax.tasks.task import Task
+from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.tasks.task_head import TaskHead
 from bertjax.types import Batch
 
@@ -71,6 +71,19 @@ class Measure(Protocol):
         ...
 
 
+def program_batches(
+    encoded: EncodedExamples, shape: BatchShape
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Yield all examples of a task as inputs of a program, with the numbers of the items."""
+    for items, batch in eval_batches(encoded, shape, row_indices=np.arange(shape.batch_size)):
+        real = items >= 0
+        # The choices of an item are rows of a program.
+        yield (
+            items[real],
+            {name: batch[name][real].reshape(-1, batch[name].shape[-1]) for name in INPUTS},
+        )
+
+
 @dataclass(frozen=True)
 class TaskMeasure:
     """The metric that chooses a task's checkpoint, on its main validation split."""
@@ -85,17 +98,9 @@ class TaskMeasure:
         """The logits of the task's head."""
         return "logits"
 
-    def _items(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        rows = np.arange(self.shape.batch_size)
-        for items, batch in eval_batches(self.split.encoded, self.shape, row_indices=rows):
-            real = items >= 0
-            # The choices of an item are rows of a program.
-            flat = {name: batch[name][real].reshape(-1, batch[name].shape[-1]) for name in INPUTS}
-            yield items[real], flat
-
     def batches(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield the rows of the split."""
-        for _, inputs in self._items():
+        for _, inputs in program_batches(self.split.encoded, self.shape):
             yield inputs
 
     def figure(self, predict: Predict) -> Figure:
@@ -103,7 +108,7 @@ class TaskMeasure:
         task, encoded = self.task, self.split.encoded
         lengths = item_lengths(encoded, self.shape.max_seq_length)
         outputs: list[Any] = [None] * encoded.items
-        for items, inputs in self._items():
+        for items, inputs in program_batches(encoded, self.shape):
             logits = predict(inputs)
             if encoded.choices > 1:
                 logits = logits.reshape(len(items), encoded.choices)

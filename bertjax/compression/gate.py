@@ -21,8 +21,8 @@ def parse_bound(text: str, where: str = "--max-loss") -> float:
     The sign is required: 0.5 alone could mean a half. Raises `UserError` for anything else, and
     for 100 % and more, which would allow everything.
     """
-    found = _PERCENT.fullmatch(text.strip())
-    share = float(found[1]) / 100 if found else math.nan
+    match = _PERCENT.fullmatch(text.strip())
+    share = float(match[1]) / 100 if match else math.nan
     check(
         share < 1,
         where=where,

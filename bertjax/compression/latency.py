@@ -48,12 +48,12 @@ def measure_latency(
 
     See `latency_of_shape`.
     """
-    found: dict[str, list[Latency]] = {name: [] for name in models}
+    measured: dict[str, list[Latency]] = {name: [] for name in models}
     for batch_size, length in cells(max_length):
         shape = random_rows(batch_size, length, vocab_size)
         for name, latency in latency_of_shape(models, shape, seconds=seconds).items():
-            found[name].append(latency)
-    return {name: tuple(latencies) for name, latencies in found.items()}
+            measured[name].append(latency)
+    return {name: tuple(latencies) for name, latencies in measured.items()}
 
 
 def latency_of_shape(
@@ -65,11 +65,11 @@ def latency_of_shape(
     meets all of them. Each has about `seconds`, but `FEWEST_CALLS` to `MOST_CALLS` calls.
     """
     batch_size, length = inputs["input_ids"].shape
-    found = {}
+    by_model = {}
     for name, taken in _by_turns(models, inputs, seconds).items():
         median, p99 = np.percentile(1000 * np.array(taken), [50, 99])
-        found[name] = Latency(batch_size, length, float(median), float(p99), len(taken))
-    return found
+        by_model[name] = Latency(batch_size, length, float(median), float(p99), len(taken))
+    return by_model
 
 
 def _by_turns(

@@ -200,17 +200,22 @@ def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
     return TaskObjective(config.model, tasks, config.finetune.reinit_layers)
 
 
-def task_source(
-    config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer
-) -> BatchSource:
-    """Return the batches and the evaluator of a resolved configuration, for the training loop."""
+def training_shape(config: Config, tokenizer: Tokenizer) -> BatchShape:
+    """Return the shape of the batches that a run is trained on."""
     options = config.finetune
-    shape = BatchShape(
+    return BatchShape(
         config.train.batch_size,
         options.length_buckets,
         options.max_seq_length,
         tokenizer.pad_id,
     )
+
+
+def task_source(
+    config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer
+) -> BatchSource:
+    """Return the batches and the evaluator of a resolved configuration, for the training loop."""
+    options, shape = config.finetune, training_shape(config, tokenizer)
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
         return batches.train_batches(

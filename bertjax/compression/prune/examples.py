@@ -14,7 +14,6 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning import batches as task_batches
 from bertjax.finetuning import finetune
-from bertjax.finetuning.batches import BatchShape
 from bertjax.finetuning.load import load_finetuned
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
@@ -94,14 +93,14 @@ def training_examples(source: Source, count: int, seed: int) -> Examples:
     config = dataclasses.replace(source.config, seed=seed)
     if source.tasks is not None:
         objective: Objective = source.tasks
-        found = _task_batches(source, config, tokenizer, count)
+        batches = _task_batches(source, config, tokenizer, count)
         described = f"training examples of {', '.join(source.tasks.by_name)}"
     else:
-        objective, found = _record_batches(source, config, tokenizer)
+        objective, batches = _record_batches(source, config, tokenizer)
         described = f"records of {', '.join(map(str, corpora(config).values()))}"
     prepared = []
     for step in range(count):
-        batch = objective.prepare(next(found), random_key(seed, step, MASKS))
+        batch = objective.prepare(next(batches), random_key(seed, step, MASKS))
         prepared.append({name: np.asarray(values) for name, values in batch.items()})
     rows = sum(len(batch["input_ids"]) for batch in prepared)
     return Examples(objective, prepared, f"{rows:,} {described}, seed {seed}")
@@ -118,19 +117,12 @@ def _task_batches(
         found="other training examples",
         expected=f"those that {source.folder} was trained on",
     )
-    options = config.finetune
-    shape = BatchShape(
-        config.train.batch_size,
-        options.length_buckets,
-        options.max_seq_length,
-        tokenizer.pad_id,
-    )
     return task_batches.train_batches(
         prepared.train,
-        shape,
+        finetune.training_shape(config, tokenizer),
         steps=count,
         seed=config.seed,
-        task_exponent=options.task_exponent,
+        task_exponent=config.finetune.task_exponent,
         start=0,
         row_indices=np.arange(config.train.batch_size),
     )

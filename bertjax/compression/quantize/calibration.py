@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from bertjax.compression.figures import padded_rows
+from bertjax.compression.figures import padded_rows, program_batches
 from bertjax.compression.rated_pairs import text_rows
 from bertjax.config import Config
 from bertjax.data import pipeline
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
-from bertjax.finetuning.batches import BatchShape, eval_batches
+from bertjax.finetuning.batches import BatchShape
 from bertjax.finetuning.evaluate_checkpoint import entries_of
 from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.given_files import place_of, read_file
@@ -119,9 +119,4 @@ def _examples(model: Finetuned, name: str, count: int) -> Rows:
     length = options.max_seq_length
     encoded = task.encode(some, model.tokenizer, length, targets=False)
     shape = BatchShape(BATCH_ROWS, model.config.row_lengths, length, model.tokenizer.pad_id)
-    rows = []
-    for items, batch in eval_batches(encoded, shape, row_indices=np.arange(BATCH_ROWS)):
-        real = items >= 0
-        flat = {name: batch[name][real].reshape(-1, batch[name].shape[-1]) for name in INPUTS}
-        rows.append(flat)
-    return rows
+    return [inputs for _items, inputs in program_batches(encoded, shape)]
