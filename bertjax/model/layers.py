@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model import random_bits
 from bertjax.model.layout import Layout, Names
+from bertjax.model.sparse.product import PREFIX, SparseKernel, from_named, sparse_product
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -160,11 +161,20 @@ class Linear(nn.Module):
     def setup(self) -> None:
         # Parameters are float32 even if products are in bfloat16, whose 8 significant bits would
         # lose small steps (master weights, arXiv 1710.03740, section 3.1).
-        shape, init = (*self.inputs, *self.outputs), initial(self.config, *self.axes)
-        self.kernel = self.param("kernel", init, shape, jnp.float32)
+        self.sparse = self._sparse()
+        if self.sparse is None:
+            shape, init = (*self.inputs, *self.outputs), initial(self.config, *self.axes)
+            self.kernel = self.param("kernel", init, shape, jnp.float32)
         if self.use_bias:
             bias_axes = self.axes[len(self.inputs) :]
             self.bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)
+
+    def _sparse(self) -> SparseKernel | None:
+        """Return the kernel in the form that `sparse.choice` gives it; None for a dense one."""
+        names = [f"{PREFIX}{name}" for name in SparseKernel._fields]
+        if not self.has_variable("params", names[0]):
+            return None
+        return from_named({name: self.get_variable("params", name) for name in names})
 
     def flat(self) -> tuple[Array, Array | None]:
         """Return the kernel [in, out] in `config.dtype`, and the bias [out] in float32, or None."""
@@ -173,6 +183,9 @@ class Linear(nn.Module):
 
     def __call__(self, x: Array, kept: Array | None = None) -> Array:
         """Return the product with `x`; `kept` is that of `linear`."""
+        if self.sparse is not None:
+            product = sparse_product(x.astype(self.config.dtype), self.sparse)
+            return _add_bias(product, self.bias.reshape(-1)) if self.use_bias else product
         return linear(x.astype(self.config.dtype), *self.flat(), self.feeds_kernel, kept)
 
 

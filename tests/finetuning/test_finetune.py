@@ -175,6 +175,17 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
     assert steps == []
 
 
+def test_sparse_products_give_the_figures_of_dense_ones(undisturbed):
+    dense = load_finetuned(undisturbed[0])
+    model = dataclasses.replace(dense.config.model, sparse_products="always")
+    sparse = load_finetuned(undisturbed[0], dataclasses.replace(dense.config, model=model))
+    splits = validation_sets(dense, TOKENIZER)
+    assert "kernel" not in sparse.inference_params["encoder"]["layers"]["mlp"]["up"]
+    assert assess(sparse, splits, TOKENIZER)[1] == pytest.approx(
+        assess(dense, splits, TOKENIZER)[1], abs=1e-5
+    )
+
+
 @pytest.mark.slow
 def test_a_stopped_sparse_run_goes_on_bit_for_bit_and_its_result_has_the_share_of_zeros(
     config, start, tmp_path

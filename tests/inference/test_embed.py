@@ -275,3 +275,13 @@ def test_a_text_longer_than_the_windows_has_its_own_vector_of_each_family(
     for text, vector in zip(texts, together, strict=True):
         alone = plainly(config, params, tokenizer, text, "last", "mean", 64)
         np.testing.assert_allclose(vector, alone, rtol=1e-4, atol=2e-5)
+
+
+def test_sparse_products_give_the_vectors_of_dense_ones(tmp_path, params, tokenizer):
+    vectors = []
+    for choice in ("never", "always"):
+        config = dataclasses.replace(MODEL, sparse_products=choice)
+        model = model_in_memory(tmp_path, config, params, tokenizer)
+        vectors.append(features.embed(model, ["the cat", "no"]))
+    assert "kernel" not in model.inference_params["encoder"]["layers"]["mlp"]["up"]
+    np.testing.assert_allclose(*vectors, atol=1e-5)
