@@ -1,6 +1,6 @@
 """Which parameters are matrices: the kernels of linear layers, and tables of embeddings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -10,6 +10,7 @@ from bertjax.config import ModelConfig
 from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.layers import Linear
+from bertjax.model.matrix import FakeQuantized
 
 TABLES = (
     "embeddings/word/embedding",
@@ -68,4 +69,13 @@ def kernel_place(inputs: int = 1, is_stacked: bool = False) -> Place:
 
 def with_matrices(params: Params, made: Mapping[str, Any]) -> Params:
     """Return the tree of `params` with other values at the paths of `made`."""
-    return unflatten_dict({**flatten_dict(params, sep="/"), **made}, sep="/")
+    # A group without parameters, such as a norm without scale and bias, stays one.
+    flat = flatten_dict(params, sep="/", keep_empty_nodes=True)
+    return unflatten_dict({**flat, **made}, sep="/")
+
+
+def fake_quantized(params: Params, paths: Iterable[str], bits: int, inputs_too: bool) -> Params:
+    """Return the tree of `params` with a `FakeQuantized` at those of the `paths` that it has."""
+    flat = flatten_dict(params, sep="/")
+    made = {path: FakeQuantized(flat[path], bits, inputs_too) for path in paths if path in flat}
+    return with_matrices(params, made)

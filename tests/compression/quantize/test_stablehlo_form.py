@@ -5,13 +5,20 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from jax import export
 
 from bertjax.compression.quantize.options import QuantizeOptions
-from bertjax.compression.quantize.stablehlo_form import StablehloForm, served_places
+from bertjax.compression.quantize.stablehlo_form import (
+    StablehloForm,
+    quantized_model,
+    served_places,
+)
 from bertjax.errors import UserError
-from bertjax.interop.programs.serving import INPUTS, served_model
+from bertjax.finetuning.objective import ROUNDING
+from bertjax.interop.programs.serving import INPUTS, served_model, serving_function
 from bertjax.model import functional
+from bertjax.model.matrices import fake_quantized
 from tests.compression.small_runs import encoder_run
 from tests.interop.exported_programs import COMPOSED, MODELS
 
@@ -124,3 +131,30 @@ def test_parameters_that_no_output_needs_are_no_weights():
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), functional.shapes(config))
     assert "pooler/kernel" not in served_places(served_model(config, zeros, ("hidden",)))
     assert "pooler/kernel" in served_places(served_model(config, zeros, ("pooled",)))
+
+
+@pytest.mark.parametrize("form", ["int8", pytest.param("int4", marks=pytest.mark.slow)])
+def test_what_training_rounds_is_what_the_program_holds(form):
+    pytest.importorskip("qwix")
+    config = MODELS["bert"]
+    params = jax.jit(lambda: functional.init(config, jax.random.key(0)))()
+    served = served_model(config, params, ("mlm_logits",))
+    bits, inputs_too = ROUNDING[form]
+    activations = "dynamic" if inputs_too else "none"
+    options = QuantizeOptions(format="stablehlo", bits=bits, activations=activations)
+    integers = quantized_model(served, served_places(served), options, {})
+    rows = some_rows(config)
+    inputs = [rows[name] for name in INPUTS]
+    found = jax.jit(serving_function(integers))(integers.params, *inputs)["mlm_logits"]
+    fake = fake_quantized(params, served_places(served), bits, inputs_too)
+    # As flat parameters, which the serving function takes.
+    flat = flatten_dict(fake, sep="/")
+    expected = jax.jit(serving_function(served))(flat, *inputs)["mlm_logits"]
+    real = rows["input_mask"].astype(bool)
+    difference = np.abs(found - expected).max(axis=-1)[real]
+    # Sums of integers are exact, those of floats are not: where a value lies between two steps, the
+    # two may round it differently. That is one step of 255 in one input, of few tokens.
+    assert np.mean(difference < 1e-5) > 0.8
+    assert difference.max() < 1.5e-3
+    exact = jax.jit(serving_function(served))(served.params, *inputs)["mlm_logits"]
+    assert np.abs(found - exact).max() > 2e-3
