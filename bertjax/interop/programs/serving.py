@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +44,10 @@ class ServedModel:
     """A model and the outputs that its exported program computes; see `served_model`."""
 
     config: ModelConfig
-    params: Mapping[str, np.ndarray]
-    """The parameters that the outputs need, by their path, such as `pooler/kernel`."""
+    params: Mapping[str, Any]
+    """The parameters that the outputs need, by their path, such as `pooler/kernel`: arrays.
+    For ONNX those of the layers may be lists of arrays of different sizes (pruning by layer).
+    """
     outputs: Mapping[str, OutputShape]
     """Shape of each output by its name; all outputs are float32."""
     head: TaskHead | None
