@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.model.sparse.choice import time_ratio
-from bertjax.model.sparse.product import SparseKernel, sparse_stack
+from bertjax.model.sparse.product import sparse_stack
 
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 SHAPES = ("384x384", "384x1536", "768x768", "768x3072")
@@ -66,8 +66,7 @@ def two_of_four(inputs: int, outputs: int) -> np.ndarray:
 
 
 def ratio(kernel: np.ndarray, rows: int, turns: int) -> float:
-    form = sparse_stack(kernel[None])
-    sparse = SparseKernel(*(jnp.asarray(array[0]) for array in form))
+    sparse = jax.device_put(sparse_stack(kernel[None]).of_layer(0), jax.devices()[0])
     return time_ratio(jnp.asarray(kernel), sparse, rows, turns)
 
 

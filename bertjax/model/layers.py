@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model import random_bits
 from bertjax.model.layout import Layout, Names
-from bertjax.model.sparse.product import PREFIX, SparseKernel, from_named, sparse_product
+from bertjax.model.matrix import Matrix
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -161,20 +161,15 @@ class Linear(nn.Module):
     def setup(self) -> None:
         # Parameters are float32 even if products are in bfloat16, whose 8 significant bits would
         # lose small steps (master weights, arXiv 1710.03740, section 3.1).
-        self.sparse = self._sparse()
-        if self.sparse is None:
-            shape, init = (*self.inputs, *self.outputs), initial(self.config, *self.axes)
-            self.kernel = self.param("kernel", init, shape, jnp.float32)
+        shape, init = (*self.inputs, *self.outputs), initial(self.config, *self.axes)
+        kernel: Any = self.get_variable("params", "kernel")
+        # `param` would compare the arrays of a `Matrix` with the shape, and a sparse one has others.
+        if not isinstance(kernel, Matrix):
+            kernel = self.param("kernel", init, shape, jnp.float32)
+        self.kernel = kernel
         if self.use_bias:
             bias_axes = self.axes[len(self.inputs) :]
             self.bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)
-
-    def _sparse(self) -> SparseKernel | None:
-        """Return the kernel in the form that `sparse.choice` gives it; None for a dense one."""
-        names = [f"{PREFIX}{name}" for name in SparseKernel._fields]
-        if not self.has_variable("params", names[0]):
-            return None
-        return from_named({name: self.get_variable("params", name) for name in names})
 
     def flat(self) -> tuple[Array, Array | None]:
         """Return the kernel [in, out] in `config.dtype`, and the bias [out] in float32, or None."""
@@ -183,10 +178,17 @@ class Linear(nn.Module):
 
     def __call__(self, x: Array, kept: Array | None = None) -> Array:
         """Return the product with `x`; `kept` is that of `linear`."""
-        if self.sparse is not None:
-            product = sparse_product(x.astype(self.config.dtype), self.sparse)
-            return _add_bias(product, self.bias.reshape(-1)) if self.use_bias else product
-        return linear(x.astype(self.config.dtype), *self.flat(), self.feeds_kernel, kept)
+        x = x.astype(self.config.dtype)
+        if not isinstance(self.kernel, Matrix):
+            return linear(x, *self.flat(), self.feeds_kernel, kept)
+        product = self.kernel.product(x, len(self.inputs)).astype(x.dtype)
+        bias = self.bias.reshape(-1) if self.use_bias else None
+        return _with_bias(product, bias, self.feeds_kernel)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the kernel is a `Matrix`, which has no `flat` form."""
+        return isinstance(self.kernel, Matrix)
 
 
 def linear(
@@ -205,6 +207,10 @@ def linear(
     `kept` alone, it is left out.
     """
     product = jnp.dot(x, kernel) if kept is None else _product_of_kept(x, kept, kernel)
+    return _with_bias(product, bias, feeds_kernel)
+
+
+def _with_bias(product: Array, bias: Array | None, feeds_kernel: bool) -> Array:
     if bias is None:
         return product
     return (_add_bias_before_kernel if feeds_kernel else _add_bias)(product, bias)

@@ -13,6 +13,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.inference import embed as features
 from bertjax.model import functional
+from bertjax.model.sparse.product import SparseKernel
 from tests.factory import SMALL_MODEL, model_in_memory
 from tests.families.tiny import of_each_family, tiny
 
@@ -283,5 +284,6 @@ def test_sparse_products_give_the_vectors_of_dense_ones(tmp_path, params, tokeni
         config = dataclasses.replace(MODEL, sparse_products=choice)
         model = model_in_memory(tmp_path, config, params, tokenizer)
         vectors.append(features.embed(model, ["the cat", "no"]))
-    assert "kernel" not in model.inference_params["encoder"]["layers"]["mlp"]["up"]
+    up = model.inference_params["encoder"]["layers"]["mlp"]["up"]
+    assert isinstance(up["kernel"], SparseKernel)
     np.testing.assert_allclose(*vectors, atol=1e-5)

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.model.sparse.product import SparseKernel, sparse_product, sparse_stack
+from bertjax.model.sparse.product import SparseKernel, sparse_stack
 
 log = logging.getLogger("bertjax")
 
@@ -49,7 +49,7 @@ def with_sparse_products(config: ModelConfig, params: Any) -> Any:
     """
     if config.sparse_products == "never" or config.kernels == "pallas":
         return params
-    chosen: dict[str, dict[str, Array]] = {}
+    chosen: dict[str, SparseKernel] = {}
     dense = []
     for stack in _stacks(config, params):
         if config.sparse_products == "always":
@@ -60,15 +60,15 @@ def with_sparse_products(config: ModelConfig, params: Any) -> Any:
         kernels = kernels.reshape(len(kernels), stack.inputs, -1)
         form = sparse_stack(kernels)
         if config.sparse_products == "always" or _is_faster(config, stack, kernels, form):
-            chosen[stack.name] = jax.device_put(form.named(), _everywhere(stack))
+            chosen[stack.name] = jax.device_put(form, _everywhere(stack))
         else:
             dense.append(stack.name)
     if not chosen and not dense:
         return params
     log.info("products with kernels: sparse %s; dense %s", _listed(chosen), _listed(dense))
     layers = params["encoder"]["layers"]
-    for name, arrays in chosen.items():
-        layers = _with_form(layers, name.split("/"), arrays)
+    for name, form in chosen.items():
+        layers = _replaced(layers, [*name.split("/"), "kernel"], form)
     return {**params, "encoder": {**params["encoder"], "layers": layers}}
 
 
@@ -116,7 +116,7 @@ def _is_faster(config: ModelConfig, stack: _Stack, kernels: np.ndarray, form: Sp
     # Dense products take the same time for each layer, sparse ones the most for this one.
     fullest = int(np.argmax(form.starts[:, -1]))
     dense = jax.device_put(jnp.asarray(kernels[fullest], config.dtype), device)
-    sparse = jax.device_put(SparseKernel(*(array[fullest] for array in form)), device)
+    sparse = jax.device_put(form.of_layer(fullest), device)
     return all(time_ratio(dense, sparse, rows) < 1 for rows in MEASURED_ROWS)
 
 
@@ -148,7 +148,7 @@ def time_ratio(dense: Array, sparse: SparseKernel, rows: int, turns: int = TURNS
 
 
 _dense_product = jax.jit(jnp.dot)
-_sparse_product = jax.jit(sparse_product)
+_sparse_product = jax.jit(lambda x, kernel: kernel.product(x, 1))
 
 
 def _everywhere(stack: _Stack) -> Any:
@@ -159,9 +159,9 @@ def _everywhere(stack: _Stack) -> Any:
     return place
 
 
-def _with_form(tree: Any, names: list[str], arrays: dict[str, Array]) -> Any:
-    """Return a tree in which the linear layer at the path `names` has `arrays` for its kernel."""
+def _replaced(tree: Any, names: list[str], leaf: Any) -> Any:
+    """Return a tree with another leaf at the path `names`."""
     if not names:
-        return {**{name: leaf for name, leaf in tree.items() if name != "kernel"}, **arrays}
+        return leaf
     first, *rest = names
-    return {**tree, first: _with_form(tree[first], rest, arrays)}
+    return {**tree, first: _replaced(tree[first], rest, leaf)}

@@ -5,17 +5,25 @@ output begin (CSR of the transposed kernel). `jax.experimental.sparse` has the p
 is Eigen's.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-PREFIX = "sparse_"
+from bertjax.model.matrix import Matrix
 
 
-class SparseKernel(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["weights", "inputs", "starts"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class SparseKernel(Matrix):
     """A kernel [in, out] by outputs; with a first axis of N, a stack of layers' kernels."""
 
     weights: Array
@@ -25,14 +33,31 @@ class SparseKernel(NamedTuple):
     starts: Array
     """[out + 1] int32, where the weights of each output begin, and their end."""
 
-    def named(self) -> dict[str, Array]:
-        """Return the arrays as parameters of a linear layer, in place of `kernel`."""
-        return {f"{PREFIX}{name}": value for name, value in self._asdict().items()}
+    def product(self, x: Array, inputs: int) -> Array:
+        """Return `x` [..., in] times the kernel, [..., out] in the type of `x`.
 
+        Sums are in float32: Eigen has no product of bfloat16.
+        """
+        # Imported here: dense models need not wait for it.
+        from jax.experimental.sparse import BCSR
 
-def from_named(params: Mapping[str, Array]) -> SparseKernel:
-    """Return the kernel whose arrays are among the parameters of a linear layer."""
-    return SparseKernel(*(params[f"{PREFIX}{name}"] for name in SparseKernel._fields))
+        outputs = self.starts.shape[0] - 1
+        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+        arrays = (self.weights, self.inputs, self.starts)
+        by_output = BCSR(arrays, shape=(outputs, x.shape[-1])) @ rows.T
+        return by_output.T.reshape(*x.shape[:-1], outputs).astype(x.dtype)
+
+    def rows(self, ids: Array) -> NoReturn:
+        """Raise `TypeError`: it is no table of vectors."""
+        raise TypeError("a sparse kernel is no table of vectors")
+
+    def row_products(self, x: Array) -> NoReturn:
+        """Raise `TypeError`: it is no table of vectors."""
+        raise TypeError("a sparse kernel is no table of vectors")
+
+    def of_layer(self, number: int) -> "SparseKernel":
+        """Return the kernel of one layer of a stack."""
+        return SparseKernel(self.weights[number], self.inputs[number], self.starts[number])
 
 
 def sparse_stack(kernels: np.ndarray) -> SparseKernel:
@@ -55,18 +80,3 @@ def sparse_stack(kernels: np.ndarray) -> SparseKernel:
         weights[layer, : len(columns)] = by_output[layer][is_weight[layer]]
     arrays: Any = (weights, inputs, starts)
     return SparseKernel(*arrays)
-
-
-def sparse_product(x: Array, kernel: SparseKernel) -> Array:
-    """Return `x` [..., in] times the kernel [in, out], [..., out] in the type of `x`.
-
-    Sums are in float32: Eigen has no product of bfloat16.
-    """
-    # Imported here: dense models need not wait for it.
-    from jax.experimental.sparse import BCSR
-
-    outputs = kernel.starts.shape[0] - 1
-    rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-    arrays: Any = tuple(kernel)
-    by_output = BCSR(arrays, shape=(outputs, x.shape[-1])) @ rows.T
-    return by_output.T.reshape(*x.shape[:-1], outputs).astype(x.dtype)

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.model.sparse.product import (
-    SparseKernel,
-    from_named,
-    sparse_product,
-    sparse_stack,
-)
+from bertjax.model.sparse.product import sparse_stack
 
 
 def kernels_of(count, inputs, outputs, zeros, seed=0):
@@ -48,23 +43,25 @@ def test_the_product_is_that_of_the_dense_kernel_for_each_layer_of_a_stack(zeros
     kernels[1, :, 10:] = 0  # fewer weights than the others
     x = np.random.default_rng(1).normal(size=(2, 7, 48)).astype(np.float32)
     form = sparse_stack(kernels)
-    _, found = jax.jit(lambda form: jax.lax.scan(lambda c, f: (c, sparse_product(x, f)), 0, form))(
-        jax.tree.map(jnp.asarray, form)
-    )
+    products = jax.jit(lambda form: jax.lax.scan(lambda _, f: (None, f.product(x, 1)), None, form))
+    _, found = products(jax.tree.map(jnp.asarray, form))
     expected = np.einsum("bti,nio->nbto", x.astype(np.float64), kernels)
     assert found.shape == (3, 2, 7, 80)
     largest("sparse products", np.abs(found - expected).max(), 1e-5)
 
 
 def test_a_product_in_bfloat16_has_sums_in_float32():
-    form = SparseKernel(*(array[0] for array in sparse_stack(np.ones((1, 512, 1), np.float32))))
+    form = sparse_stack(np.ones((1, 512, 1), np.float32)).of_layer(0)
     x = jnp.ones((4, 512), jnp.bfloat16)
-    found = sparse_product(x, form)
+    found = form.product(x, 1)
     assert found.dtype == jnp.bfloat16
     # Summed in bfloat16, ones do not get above 256.
     assert np.array_equal(found, np.full((4, 1), 512))
 
 
-def test_a_form_goes_into_the_parameters_of_a_layer_and_back():
-    form = sparse_stack(kernels_of(2, 5, 3, 0.5))
-    assert from_named({**form.named(), "bias": 0}) == form
+def test_it_is_no_table_of_vectors():
+    form = sparse_stack(np.ones((1, 2, 3), np.float32))
+    with pytest.raises(TypeError, match="no table"):
+        form.rows(jnp.array([0]))
+    with pytest.raises(TypeError, match="no table"):
+        form.row_products(jnp.ones((1, 2)))
