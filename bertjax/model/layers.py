@@ -163,7 +163,7 @@ class Linear(nn.Module):
         # lose small steps (master weights, arXiv 1710.03740, section 3.1).
         shape, init = (*self.inputs, *self.outputs), initial(self.config, *self.axes)
         kernel: Any = self.get_variable("params", "kernel")
-        # `param` would compare the arrays of a `Matrix` with the shape, and a sparse one has others.
+        # `param` would compare the shapes of its arrays, and those of a sparse one are others.
         if not isinstance(kernel, Matrix):
             kernel = self.param("kernel", init, shape, jnp.float32)
         self.kernel = kernel
