@@ -9,6 +9,7 @@ from etils import epath
 
 from bertjax.api.results import RunResult
 from bertjax.config import Config
+from bertjax.config.phases.resolution import phases_of
 from bertjax.data.preparation import prepare as preparation
 from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
@@ -139,7 +140,8 @@ def _train(
         check_student(config, teacher, tokenizer)
     source = prepared_source(config, tokenizer, progress=progress)
     mesh = make_mesh(config.mesh)
-    check_batch(config, mesh)
+    for phase in phases_of(config):
+        check_batch(phase.config, mesh)
     objective: Objective = pretraining(config, source.vocabulary)
     given = NOTHING
     if teacher is not None:
@@ -148,7 +150,9 @@ def _train(
         source = distilled_source(source, distilled, given, teacher)
     else:
         check_heads(config)
-    check_memory(config, mesh, (abstract_state(config, mesh, objective), given.params))
+    state = abstract_state(config, mesh, objective)
+    for phase in phases_of(config):
+        check_memory(phase.config, mesh, (state, given.params))
     if not checkpoint.has_checkpoint(run_dir):
         check_initial_params(config, mesh, objective)
 
