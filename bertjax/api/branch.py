@@ -90,6 +90,12 @@ def _decay_phase(config: Config, step: int, decay: Mapping[str, str]) -> str:
     (length,) = (f"{name}={decay[name]}" for name in ("tokens", "steps") if name in decay)
     words = [length, f"optimizer.schedule={decay.get('shape', 'sqrt')}"]
     rate = learning_rates(config, step + 1)[step]
+    check(
+        rate > 0,
+        where=f"learning rate of step {step}",
+        found=rate,
+        expected="a number above 0, from which it falls",
+    )
     if rate != np.float32(optimizer.peak_learning_rate):
         words.append(f"optimizer.peak_learning_rate={float(rate)!r}")
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""A run of four phases on batches in memory: mask rate, length and base, batch, decay."""
+"""Runs with phases on batches in memory."""
 
 import itertools
 
@@ -9,20 +9,28 @@ from bertjax.masking.selection import Vocabulary
 from bertjax.training.batch_source import BatchSource
 from tests.factory import random_batch, small_config
 
-PHASES = (
+FOUR = (
     "steps=3 data.mlm_probability=0.3 data.mlm_probability_to=0.15",
-    "steps=3 data.max_seq_length=24 model.rotary_base=160000 model.rotary_base_local=1000",
+    "steps=3 data.max_seq_length=24 model.rotary_base=160000",
     "steps=2 train.batch_size=16 optimizer.weight_decay=0.1 data.mlm_probability=0.1",
     "optimizer.schedule=sqrt",
 )
-"""They end at steps 3, 6, 8 and 11."""
+"""Mask rate, length and base, batch, decay: phases that end at steps 3, 6, 8 and 11."""
+TWO = (
+    "steps=3 data.mlm_probability=0.3 data.mlm_probability_to=0.15",
+    "data.max_seq_length=24 model.rotary_base=160000 train.batch_size=16 optimizer.schedule=sqrt",
+)
+"""Phases that end at steps 3 and 5, for the tests of every day."""
 VOCABULARY = Vocabulary(mask_id=4, special_ids=(0, 1, 2, 3, 4), size=64)
 MASKED = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 
 
-def phased_config(phases=PHASES, **changes):
-    model = {"positions": "rotary", "local_attention": 4, "max_position_embeddings": 24}
-    train = {"steps": 11, "save_every_steps": 2, "keep_checkpoints": 2, "eval_every_steps": 100}
+def phased_config(phases=TWO, steps=5, **changes):
+    model = {"positions": "rotary", "num_hidden_layers": 1, "max_position_embeddings": 24}
+    train = {
+        "steps": steps, "save_every_steps": 50, "keep_checkpoints": 1, "keep_steps": (0, 3),
+        "eval_every_steps": 100,
+    }
     return small_config(
         phases=phases,
         data={

@@ -18,7 +18,7 @@ from bertjax.training.checkpoint import read_checkpoint_config
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
 from tests.tiny_library import write_library
-from tests.training.phases.phased import PHASES, phased_config, phased_source
+from tests.training.phases.phased import FOUR, TWO, phased_config, phased_source
 from tests.training.runs import params_of
 from tests.waiting import until
 
@@ -38,88 +38,93 @@ def steps_of(run):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     run = epath.Path(tmp_path_factory.mktemp("phases")) / "run"
-    config = phased_config(train={"keep_steps": (0, 3)})
+    config = phased_config()
     train(config, run, phased_source(config))
     return run
 
 
-def same_state(run, other):
-    config = phased_config()
-    for x, y in zip(
-        jax.tree.leaves(params_of(run, config)),
-        jax.tree.leaves(params_of(other, config)),
-        strict=True,
-    ):
-        assert np.array_equal(x, y)
+@pytest.fixture(scope="module")
+def whole_of_four(tmp_path_factory):
+    run = epath.Path(tmp_path_factory.mktemp("phases")) / "run"
+    config = phased_config(FOUR, 11)
+    train(config, run, phased_source(config))
+    return run
 
 
-def test_one_process_runs_all_phases_each_with_its_fields(whole):
-    entries = figures(whole)
-    assert [entry["step"] for entry in entries] == list(range(1, 12))
-    rates = [entry["learning_rate"] for entry in entries]
-    decay = 1e-2 * (1 - np.sqrt(np.arange(3) / 3))
-    np.testing.assert_allclose(rates, [0, 5e-3, *[1e-2] * 6, *decay], rtol=1e-5)
-    # 8 rows of 16 tokens at most, then of 24, then 16 rows.
-    tokens = [entry["tokens"] for entry in entries]
-    assert max(tokens[:3]) <= 128 < min(tokens[6:])
-    text = (whole / "metrics.jsonl").read_text()
-    assert "rotary_base=160000" in json.loads((whole / "config.json").read_text())["phases"][1]
-    assert text.count("\n") == 11
+def same_state(run, other, config):
+    leaves = [jax.tree.leaves(params_of(each, config)) for each in (run, other)]
+    assert all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True))
 
 
-def test_a_run_that_is_stopped_at_many_steps_and_each_boundary_ends_as_the_whole_one(
-    whole, tmp_path
-):
-    run = epath.Path(tmp_path) / "run"
-    config = phased_config()
-    # A signal while batch s is asked for ends the run after the update that takes it.
-    for stop_at in (1, 2, 5, 6, 7, 9):
+def trained_with_stops(config, run, stops):
+    """Train, and send a signal while the batch of each of these steps is asked for."""
+    for stop_at in stops:
 
         def after(step, stop_at=stop_at):
             if step == stop_at:
                 signal.raise_signal(signal.SIGTERM)
 
         outcome = train(config, run, phased_source(config, after))
+        # The update that takes the batch is made.
         assert (outcome.step, outcome.stopped) == (stop_at + 1, True)
     train(config, run, phased_source(config))
-    same_state(run, whole)
+
+
+def test_one_process_runs_all_phases_each_with_its_fields(whole):
+    entries = figures(whole)
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4, 5]
+    rates = [entry["learning_rate"] for entry in entries]
+    np.testing.assert_allclose(rates, [0, 5e-3, 1e-2, 1e-2, 1e-2 * (1 - np.sqrt(0.5))], rtol=1e-5)
+    # 8 rows of 16 tokens at most, then 16 rows of 24.
+    tokens = [entry["tokens"] for entry in entries]
+    assert max(tokens[:3]) <= 128 < min(tokens[3:])
+
+
+def test_a_run_that_is_stopped_at_a_boundary_ends_as_the_whole_one(whole, tmp_path):
+    run, config = epath.Path(tmp_path) / "run", phased_config()
+    trained_with_stops(config, run, [2])
+    same_state(run, whole, config)
     assert figures(run) == figures(whole)
 
 
-def test_marked_steps_are_kept_beside_the_latest(whole):
-    assert steps_of(whole) == [0, 3, 10, 11]
-    kept = [read_checkpoint_config(whole / "checkpoints" / str(s)) for s in (0, 3, 11)]
+@pytest.mark.slow
+def test_four_phases_stopped_at_many_steps_and_each_boundary_end_as_the_whole_run(
+    whole_of_four, tmp_path
+):
+    run, config = epath.Path(tmp_path) / "run", phased_config(FOUR, 11)
+    trained_with_stops(config, run, [1, 2, 4, 5, 6, 7, 9])
+    same_state(run, whole_of_four, config)
+    assert figures(run) == figures(whole_of_four)
+
+
+def test_marked_steps_are_kept_beside_the_latest_with_the_configuration_of_their_phase(whole):
+    assert steps_of(whole) == [0, 3, 5]
+    kept = [read_checkpoint_config(whole / "checkpoints" / str(s)) for s in (0, 3, 5)]
     assert [config.data.max_seq_length for config in kept] == [16, 16, 24]
     assert [config.model.rotary_base for config in kept] == [10_000, 10_000, 160_000]
 
 
 def test_a_run_that_goes_on_keeps_its_phases_however_their_lengths_are_written(whole):
     # 8 rows of 16 tokens are 128 a step; a policy that changes no number is free.
-    tokens = (
-        PHASES[0].replace("steps=3", "tokens=384"),
-        *PHASES[1:3],
-        f"{PHASES[3]} model.remat=full",
-    )
+    tokens = (TWO[0].replace("steps=3", "tokens=384"), f"{TWO[1]} model.remat=full")
     config = phased_config(tokens)
     train(config, whole, phased_source(config))
-    other = (*PHASES[:3], "optimizer.schedule=linear")
-    config = phased_config(other)
-    with pytest.raises(UserError, match="phases: found .*expected .*steps 8 to 11 .*sqrt"):
+    config = phased_config((TWO[0], TWO[1].replace("sqrt", "linear")))
+    with pytest.raises(UserError, match="phases: found .*expected .*steps 3 to 5 .*sqrt"):
         train(config, whole, phased_source(config))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", [{"data": 2, "fsdp": 4}, {"data": 4, "tensor": 2}])
-def test_another_mesh_has_the_same_batches_masks_and_losses(whole, tmp_path, mesh):
-    config = phased_config(mesh=mesh)
-    run = epath.Path(tmp_path) / "run"
+def test_another_mesh_has_the_same_batches_masks_and_losses(whole_of_four, tmp_path, mesh):
+    run, config = epath.Path(tmp_path) / "run", phased_config(FOUR, 11, mesh=mesh)
     train(config, run, phased_source(config))
-    for entry, expected in zip(figures(run), figures(whole), strict=True):
+    for entry, expected in zip(figures(run), figures(whole_of_four), strict=True):
         assert entry["tokens"] == expected["tokens"]
         assert entry["loss"] == pytest.approx(expected["loss"], abs=1e-5)
 
 
-FOUR = (
+ON_DISK = (
     "steps=6 data.mlm_probability=0.3 data.mlm_probability_to=0.15",
     "steps=5 data.prepared_dir=prepared/short data.max_seq_length=16 model.rotary_base=160000",
     "steps=4 data.mixture=long=prepared/tiny,again=prepared/tiny data.max_seq_length=32"
@@ -161,7 +166,7 @@ def test_a_process_that_is_killed_at_each_boundary_and_at_random_ends_as_the_who
     short = {"prepared_dir": "prepared/short", "max_seq_length": 16}
     vocabulary = {"vocab_file": "prepared/tiny/tokenizer/vocab.txt"}
     bertjax.prepare(config.replace(data=short, tokenizer=vocabulary))
-    phased = config.replace(phases=FOUR)
+    phased = config.replace(phases=ON_DISK)
     Path("phased.json").write_text(json.dumps(to_dict(phased)))
     words = ["train", "phased.json", "--run-dir"]
     subprocess.run([sys.executable, "-m", "bertjax.cli.main", *words, "whole"], check=True)
@@ -173,8 +178,5 @@ def test_a_process_that_is_killed_at_each_boundary_and_at_random_ends_as_the_who
     for step, seconds in sorted(moments):
         killed_at([*words, str(run)], run / "checkpoints" / str(step), seconds)
     subprocess.run([sys.executable, "-m", "bertjax.cli.main", *words, str(run)], check=True)
-    a, b = (params_of(each, phased) for each in (run, epath.Path("whole")))
-    assert all(
-        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+    same_state(run, epath.Path("whole"), phased)
     assert figures(run) == figures(epath.Path("whole"))
