@@ -194,12 +194,13 @@ def _check_phases(config: Config) -> None:
 
 
 def _check_steps(config: Config) -> None:
-    # A phase may have another warmup.
-    has_steps = not config.phases and not config.optimizer.warmup_tokens
+    optimizer = config.optimizer
+    # A phase may have another warmup, and a schedule of another length is checked with it.
+    has_steps = not (config.phases or optimizer.warmup_tokens or optimizer.schedule_steps)
     check(
-        not has_steps or config.optimizer.warmup_steps <= config.train.steps,
+        not has_steps or optimizer.warmup_steps <= config.train.steps,
         where="optimizer.warmup_steps",
-        found=config.optimizer.warmup_steps,
+        found=optimizer.warmup_steps,
         expected=f"at most train.steps ({config.train.steps})",
     )
     last = max(config.optimizer.restarts, default=0)

@@ -15,9 +15,6 @@ from bertjax.config.range_checks import (
 )
 from bertjax.errors import check
 
-ENDING = ("linear", "cosine", "sqrt", "wsd")
-"""Schedules that reach `end_learning_rate`, so that their rates depend on their length."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -49,9 +46,8 @@ class OptimizerConfig:
     end_learning_rate: float = 0.0
     """Schedules linear, cosine, sqrt and wsd: learning rate at the end."""
     schedule_steps: int = 0
-    """Schedules linear, cosine, sqrt and wsd: number of steps at which the learning rate has
-    reached its end, and then stays; 0: the number of steps with this schedule, train.steps or those
-    of its phases.
+    """Number of steps that the schedule is made for; 0: train.steps, or those of its phases.
+    linear, cosine, sqrt and wsd have reached end_learning_rate by then, and stay there.
     """
     decay_steps: int = 0
     """Schedule step: number of steps between two drops. Schedule wsd: number of steps of the fall
@@ -132,12 +128,6 @@ class OptimizerConfig:
             where="optimizer.decay_tokens",
             found=self.decay_tokens,
             expected=f"0, for schedule {self.schedule}",
-        )
-        check(
-            self.schedule in ENDING or not self.schedule_steps,
-            where="optimizer.schedule_steps",
-            found=self.schedule_steps,
-            expected=f"0: schedule {self.schedule} has no end",
         )
         if self.schedule == "multistep":
             ascending = list(self.milestones) == sorted(set(self.milestones))

@@ -24,6 +24,9 @@ from bertjax.config.phases.spans import Span, optimizer_in_steps, tokens_of, tra
 from bertjax.config.training import OptimizerConfig, TrainConfig
 from bertjax.errors import UserError, check
 
+LONGEST = 2**31 - 1
+"""The largest number of steps that a run may have."""
+
 
 class Run(Protocol):
     """What is read here of the configuration of a run, `Config`."""
@@ -91,8 +94,10 @@ def phases_of(config: C) -> tuple[Phase[C], ...]:
 
 @lru_cache(maxsize=64)
 def _phases_of(hashable: Hashable) -> tuple[Phase[Run], ...]:
-    drafts = list(_drafts(typing.cast(Run, hashable)))
-    return tuple(_phase(drafts, index) for index in range(len(drafts)))
+    config = typing.cast(Run, hashable)
+    drafts = list(_drafts(config))
+    named = bool(config.phases)
+    return tuple(_phase(drafts, index, named=named) for index in range(len(drafts)))
 
 
 def _drafts(config: Run) -> Iterator[_Draft]:
@@ -102,7 +107,7 @@ def _drafts(config: Run) -> Iterator[_Draft]:
         yield _Draft(0, steps, config, ())
         return
     end = 0
-    for draft in _named_drafts(config.replace(phases=()), config.phases, steps):
+    for draft in _named_drafts(config, config.phases, steps):
         yield draft
         end = draft.end
     check(
@@ -118,13 +123,14 @@ def planned_steps(config: Run, phases: Sequence[str]) -> int:
 
     Raises `UserError` as `phases_of` does.
     """
-    drafts = _named_drafts(config.replace(phases=()), phases, 0)
+    drafts = _named_drafts(config, phases, 0)
     return max(draft.end for draft in drafts)
 
 
 def _named_drafts(config: Run, phases: Sequence[str], steps: int) -> Iterator[_Draft]:
     """Yield the phases of a run of so many steps; `config` has the values before the first one."""
-    current, begin = config, 0
+    # Until it is known how long a schedule is, none is too long.
+    current, begin = config.replace(phases=(), train={"steps": LONGEST}), 0
     for number, text in enumerate(phases, 1):
         with _errors_of_phase(number):
             span, changes = parse_phase(text)
@@ -207,8 +213,11 @@ def _length(span: dict[str, str], config: Run, left: int, *, is_last: bool) -> i
     return count
 
 
-def _phase(drafts: Sequence[_Draft], index: int) -> Phase[Run]:
-    """Return a phase with its courses, which may begin before it and end after it."""
+def _phase(drafts: Sequence[_Draft], index: int, *, named: bool) -> Phase[Run]:
+    """Return a phase with its courses, which may begin before it and end after it.
+
+    Without `named` it is a run that has no phases.
+    """
     draft = drafts[index]
     courses, spans = {}, {}
     for course in (RATE, MASKS, GROWTH):
@@ -217,12 +226,15 @@ def _phase(drafts: Sequence[_Draft], index: int) -> Phase[Run]:
         courses[course] = Course(begin, end - begin)
         spans[course] = [_span(each) for each in members]
     config = draft.config
-    with _errors_of_phase(index + 1) if len(drafts) > 1 else nullcontext():
+    with _errors_of_phase(index + 1) if named else nullcontext():
         optimizer = optimizer_in_steps(config.optimizer, spans[RATE])
         train = train_in_steps(config.train, spans[GROWTH])
         rate = courses[RATE]
         rate = rate._replace(steps=optimizer.schedule_steps or rate.steps)
         _check_rate(optimizer, rate)
+    if named:
+        optimizer = dataclasses.replace(optimizer, schedule_steps=rate.steps)
+        train = dataclasses.replace(train, steps=drafts[-1].end)
     # Only then: a new configuration asks for its phases, too.
     if optimizer is not config.optimizer or train is not config.train:
         config = config.replace(optimizer=optimizer, train=train)

@@ -14,6 +14,9 @@ from bertjax.config import Config, DataConfig, OptimizerConfig
 from bertjax.config.phases.resolution import Course, Phase, phase_before, phases_of
 from bertjax.training.optimization.schedules import make_schedule
 
+BLOCK = 1024
+"""Number of steps whose learning rates are computed together."""
+
 
 class Plan(NamedTuple):
     """The course of the learning rate in a phase; part of the key of its compiled program."""
@@ -61,9 +64,12 @@ def learning_rates(config: Config, steps: int) -> np.ndarray:
         # The last phase goes on: what follows a run's end may be asked for too.
         end = steps if phase is phases[-1] else min(phase.end, steps)
         schedule = learning_rate(phase.config.optimizer, plan_of(phases, phase))
-        if phase.begin < end:
-            # A constant schedule gives one number for all steps.
-            rates[phase.begin : end] = schedule(np.arange(phase.begin, end))
+        count = max(end - phase.begin, 0)
+        # Of few lengths, because each is compiled anew.
+        blocks = -(-count // BLOCK)
+        found = schedule(np.arange(phase.begin, phase.begin + blocks * BLOCK))
+        # A constant schedule gives one number for all steps.
+        rates[phase.begin : end] = np.broadcast_to(np.asarray(found), blocks * BLOCK)[:count]
     return rates
 
 

@@ -70,7 +70,9 @@ def _after_warmup(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
     def at_milestones(step: Array) -> Array:
         milestones = jnp.asarray(config.milestones, jnp.int32)
-        return peak * config.decay_factor ** jnp.sum(step + warmup >= milestones)
+        # Of one step or of many, each by itself.
+        passed = jnp.searchsorted(milestones, step + warmup, side="right")
+        return peak * config.decay_factor**passed
 
     schedules = {"inverse_sqrt": inverse_sqrt, "step": stepwise, "multistep": at_milestones}
     return schedules[config.schedule]

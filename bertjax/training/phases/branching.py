@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from bertjax.config.phases.phase_text import FROM, GROWTH, MASKS, RATE, STEPS, TOKENS
 from bertjax.config.phases.resolution import Phase, phase_before, phases_of, planned_steps
 from bertjax.config.run import Config
-from bertjax.config.training import ENDING
 from bertjax.errors import check
 
 
@@ -61,9 +60,7 @@ def _fixed(
 ) -> list[tuple[int, dict[str, object]]]:
     """Return the fields that fix the courses of the cut phase, with the step where each begins."""
     optimizer, data, train = cut.config.optimizer, cut.config.data, cut.config.train
-    rate: dict[str, object] = {}
-    if optimizer.schedule in ENDING:
-        rate["optimizer.schedule_steps"] = cut.rate.steps
+    rate: dict[str, object] = {"optimizer.schedule_steps": cut.rate.steps}
     if optimizer.schedule == "wsd":
         rate["optimizer.decay_steps"] = optimizer.decay_steps
     if optimizer.warmup_steps:

@@ -40,6 +40,14 @@ def test_rates_of_four_phases_by_hand():
     np.testing.assert_allclose(rates, np.array(expected, np.float32), rtol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["step", "multistep", "inverse_sqrt", "wsd"])
+def test_rates_of_many_steps_are_those_of_each(schedule):
+    config = config_of(schedule=schedule, decay_steps=5, milestones=(7, 12, 13))
+    (phase,) = phases_of(config)
+    one = learning_rate(phase.config.optimizer, plan_of([phase], phase))
+    assert learning_rates(config, 20).tolist() == [float(np.float32(one(s))) for s in range(20)]
+
+
 def test_a_schedule_that_no_phase_names_is_that_of_a_run_without_phases():
     for schedule in ("linear", "cosine", "sqrt"):
         whole = learning_rates(config_of(schedule=schedule), 20)

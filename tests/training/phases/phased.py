@@ -28,7 +28,10 @@ MASKED = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 def phased_config(phases=TWO, steps=5, **changes):
     model = {"positions": "rotary", "num_hidden_layers": 1, "max_position_embeddings": 24}
     train = {
-        "steps": steps, "save_every_steps": 50, "keep_checkpoints": 1, "keep_steps": (0, 3),
+        "steps": steps,
+        "save_every_steps": 50,
+        "keep_checkpoints": 1,
+        "keep_steps": (0, 3),
         "eval_every_steps": 100,
     }
     return small_config(
