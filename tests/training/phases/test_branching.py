@@ -64,7 +64,7 @@ SCHEDULES = [
     phases=st.sampled_from([
         (),
         ("steps=11", "train.batch_size=4"),
-        ("steps=8", "steps=12 optimizer.schedule=cosine optimizer.warmup_steps=3", "data.masking=token"),
+        ("steps=20", "steps=12 optimizer.schedule=cosine optimizer.warmup_steps=3", "data.masking=token"),
         ("steps=8 data.mlm_probability=0.3 data.mlm_probability_to=0.15", "steps=9 train.batch_size=4", "train.max_batch_size=16 train.batch_size_schedule=ramp train.batch_size_tokens=9000"),
     ]),
     step=st.integers(1, 40),
