@@ -56,10 +56,12 @@ def prepare(
 
     The folder is `output_dir`, by default `config.data.prepared_dir`. Called again after an
     interruption, it makes what is missing; called on a finished folder, it returns its manifest.
-    `runner` runs the work units, by default in `config.data.workers` processes on this machine.
-    With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
-    `overrides` (dotted names, such as `tokenizer.lowercase`); without it, but with
-    `config.distill.teacher`, it is that of the teacher.
+    Of a run with phases it is the folder of the first one; for that of another, give its own
+    configuration (`phases_of`). `runner` runs the work units, by default in `config.data.workers`
+    processes on this machine. With `config.model_from_init` the tokenizer is that of
+    `config.init_from`, except the fields in `overrides` (dotted names, such as
+    `tokenizer.lowercase`); without it, but with `config.distill.teacher`, it is that of the
+    teacher.
 
     Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation or
     that another process is preparing, or a full disk.
@@ -77,6 +79,7 @@ def prepare(
         teacher = config.distill.teacher
         config = dataclasses.replace(config, init_from=teacher, model_from_init=True)
     config = take_initial_model(config, overrides)
+    config = phases_of(config)[0].config
     folder = config.data.prepared_dir if output_dir is None else output_dir
     return preparation.prepare(config, folder, progress=progress, runner=runner)
 

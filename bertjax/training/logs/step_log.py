@@ -65,6 +65,8 @@ class StepLog:
     def enter(self, config: Config, schedule: BatchSchedule) -> None:
         """Take the next updates for those of a phase with this configuration."""
         self._config, self._schedule = config, schedule
+        # Its first step is compiled, which no rate is to include.
+        self._clock = math.nan
 
     def add(self, update: Update) -> None:
         """Hold an update until the next `flush`."""

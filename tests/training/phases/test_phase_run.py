@@ -12,6 +12,7 @@ import pytest
 from etils import epath
 
 import bertjax
+from bertjax.cli.main import main
 from bertjax.config import to_dict
 from bertjax.errors import UserError
 from bertjax.training.checkpoint import read_checkpoint_config
@@ -163,11 +164,10 @@ def test_a_process_that_is_killed_at_each_boundary_and_at_random_ends_as_the_who
         train={"steps": 20, "save_every_steps": 1, "eval_every_steps": 7, "keep_checkpoints": 3},
     )
     bertjax.prepare(config)
-    short = {"prepared_dir": "prepared/short", "max_seq_length": 16}
-    vocabulary = {"vocab_file": "prepared/tiny/tokenizer/vocab.txt"}
-    bertjax.prepare(config.replace(data=short, tokenizer=vocabulary))
     phased = config.replace(phases=ON_DISK)
     Path("phased.json").write_text(json.dumps(to_dict(phased)))
+    vocabulary = ["--tokenizer.vocab-file", "prepared/tiny/tokenizer/vocab.txt"]
+    assert main(["prepare", "phased.json", "--phase", "2", *vocabulary]) == 0
     words = ["train", "phased.json", "--run-dir"]
     subprocess.run([sys.executable, "-m", "bertjax.cli.main", *words, "whole"], check=True)
 
