@@ -10,6 +10,7 @@ from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
 from bertjax.config.phases.resolution import phases_of
 from bertjax.config.serialization import replaced
+from bertjax.config.sparsity import check_sparse_run
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 from bertjax.errors import check, excerpt, nearest
 
@@ -60,6 +61,7 @@ class Config:
         _check_mesh(self)
         _check_family(self)
         _check_phases(self)
+        check_sparse_run(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.
