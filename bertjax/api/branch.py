@@ -55,7 +55,8 @@ def branch(
     checkpoint, for phases or data that cannot be, and if the new folder has other files.
 
     >>> import bertjax
-    >>> made = bertjax.branch("runs/tiny", 2, "runs/decayed", decay={"steps": "2"})
+    >>> later = ["steps=2 optimizer.schedule=constant"]
+    >>> made = bertjax.branch("runs/tiny", 2, "runs/longer", later)
     >>> made.config.train.steps
     4
     """
