@@ -25,9 +25,9 @@ from bertjax.model.kernels.tpu_relative_bodies import Static, backward_body, for
 
 # A v5e's cycles for 8 x 128 scores and for 128 tokens of a group, products included, by the
 # compiler's schedule (docs/architecture.md).
-SCORE_CYCLES = {"forward": 11, "backward": 24}
-DROPOUT_CYCLES = {"forward": 3, "backward": 1.5}
-TOKEN_CYCLES = {"forward": 600, "backward": 1500}
+SCORE_CYCLES = {"forward": 11, "backward": 20}
+DROPOUT_CYCLES = {"forward": 3, "backward": 2}
+TOKEN_CYCLES = {"forward": 600, "backward": 1800}
 # A v4 and earlier chips, which have no more than 16 MiB, cannot turn each row by lanes of its own.
 LEAST_MEMORY = 32 << 20
 FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
@@ -56,19 +56,18 @@ def fits(length: int, num_heads: int, head_width: int, itemsize: int, core_memor
 def memory_bytes(length: int, head_width: int, itemsize: int) -> int:
     """Return the bytes of a core's memory that the backward pass needs for rows of this length."""
     heads = LANES // head_width
-    # Scores moved into place in float32, and gradients of scores.
-    scores = heads * length * length * (4 + itemsize)
+    # Scores moved into place in float32, probabilities, and gradients of scores.
+    scores = heads * length * length * (4 + 2 * itemsize)
     # Queries, keys, values, output and gradients, twice because blocks are copied while others are
     # computed; and three transposed.
     tokens = max(MAX_TOKENS, length)
     arrays = LANES * tokens * itemsize * 2 * (3 + 3 + 2) + 3 * LANES * length * itemsize
-    # Two sums of gradients, and the segments.
-    wide = 3 * LANES * length * 4
-    # Tables twice, and their gradients in float32.
-    tables = 2 * LANES * 2 * length * 2 * (itemsize + 4)
+    segments = LANES * length * 4
+    # Two forms of two tables twice, and gradients in float32.
+    tables = 2 * LANES * 2 * length * 2 * (2 * itemsize + 4)
     # Tiles of scores of all distances and of pairs, for each head.
     tiles = heads * 6 * LANES * (length + LANES) * 4
-    return scores + arrays + wide + tables + tiles
+    return scores + arrays + segments + tables + tiles
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -144,8 +143,7 @@ def _call(
         in_specs, out_specs = [wide, block, block, sums], [wide, table, table]
         summed = jax.ShapeDtypeStruct(tables.keys.shape, jnp.float32)
         out_shape = [jax.ShapeDtypeStruct(qkv.shape, qkv.dtype), summed, summed]
-        scratch += [pltpu.VMEM((heads, length, length), qkv.dtype)]
-        scratch += [pltpu.VMEM((LANES, length), jnp.float32)] * 2
+        scratch += [columns] * 2 + [pltpu.VMEM((heads, length, length), qkv.dtype)] * 2
     read = tuple(jnp.roll(table, 1, axis=1) for table in tables)
     if direction == "backward":
         read += tuple(tables)

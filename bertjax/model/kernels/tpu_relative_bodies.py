@@ -60,7 +60,8 @@ def forward_body(  # type: ignore[no-untyped-def]
             _skew_keys(static, queries_of, qkv, skewed, row, t)
             return _
 
-        _over_tiles(length, prepare)
+        # Two at once fill each other's waits.
+        _over_tiles(length, prepare, 2)
 
         def tile(t, _):  # type: ignore[no-untyped-def]
             here = _place(t)
@@ -86,85 +87,142 @@ def forward_body(  # type: ignore[no-untyped-def]
     jax.lax.fori_loop(0, qkv.shape[0], one_row, 0)
 
 
-def backward_body(  # type: ignore[no-untyped-def]
-    seed, query_segments, key_segments, keys_of, queries_of, keys_back, queries_back,
-    qkv, out, gradient, sums,
-    d_qkv, d_keys_of, d_queries_of,
-    segments, skewed, columns_k, d_scores, columns_dk, columns_dv, *, static
-):  # fmt: skip
+class _Given(NamedTuple):
+    """What the backward pass reads."""
+
+    seed: Any
+    query_segments: Any
+    key_segments: Any
+    keys_of: Any
+    queries_of: Any
+    keys_back: Any
+    """As `keys_of`, but one column further to the left: as `_unskewed` moves gradients."""
+    queries_back: Any
+    qkv: Any
+    out: Any
+    gradient: Any
+    sums: Any
+
+
+class _Results(NamedTuple):
+    """The gradients that the backward pass writes."""
+
+    qkv: Any
+    keys_of: Any
+    queries_of: Any
+
+
+class _Scratch(NamedTuple):
+    """What the backward pass keeps of one row."""
+
+    segments: Any
+    skewed: Any
+    columns_k: Any
+    columns_q: Any
+    """Queries, scaled."""
+    columns_gradient: Any
+    dropped: Any
+    """Probabilities after dropout, [heads, keys, queries]."""
+    d_scores: Any
+
+
+def backward_body(*refs: Any, static: Static) -> None:
+    given, rest = _Given(*refs[: len(_Given._fields)]), refs[len(_Given._fields) :]
+    results, scratch = _Results(*rest[:3]), _Scratch(*rest[3:])
+    qkv = given.qkv
     first = _first(static, qkv)
     length = qkv.shape[1]
 
     @pl.when(pl.program_id(1) == 0)
     def _():  # type: ignore[no-untyped-def]
-        d_keys_of[...] = jnp.zeros_like(d_keys_of)
-        d_queries_of[...] = jnp.zeros_like(d_queries_of)
+        results.keys_of[...] = jnp.zeros_like(results.keys_of)
+        results.queries_of[...] = jnp.zeros_like(results.queries_of)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         def prepare(t, _):  # type: ignore[no-untyped-def]
             here = _place(t)
-            _write_segments(key_segments, segments, row, here)
-            columns_k[:, here] = qkv[row, here, KEYS].T
-            columns_dk[:, here] = jnp.zeros((LANES, LANES), jnp.float32)
-            columns_dv[:, here] = jnp.zeros((LANES, LANES), jnp.float32)
-            _skew_keys(static, queries_of, qkv, skewed, row, t)
+            _write_segments(given.key_segments, scratch.segments, row, here)
+            scratch.columns_k[:, here] = qkv[row, here, KEYS].T
+            scratch.columns_q[:, here] = _scaled(static, qkv, row, here).T
+            scratch.columns_gradient[:, here] = given.gradient[row, here, :].T
+            _skew_keys(static, given.queries_of, qkv, scratch.skewed, row, t)
             return _
 
-        _over_tiles(length, prepare)
+        def scores(t, _):  # type: ignore[no-untyped-def]
+            _write_d_scores(static, given, scratch, first, row, t)
+            return _
 
         def queries(t, _):  # type: ignore[no-untyped-def]
-            here, distances = _place(t), _distances(length, t)
-            seen = segments[...] == query_segments[row, :, here]
-            q_TxW = _scaled(static, qkv, row, here)
-            q_WxT, g_WxT = q_TxW.T, gradient[row, here, :].T
-            q_WxT_back = product(q_WxT, _opposite(qkv.dtype), 1, 0).astype(qkv.dtype)
-            # The mean of the gradients of a query's probabilities is its output times the gradient.
-            means = g_WxT.astype(jnp.float32) * out[row, here, :].T.astype(jnp.float32)
-            content, relative = [], []
-            for head, lanes in heads(static.head_width):
-                own = of_head(static, head)
-                scores = _scores(keys_of, qkv, row, jnp.where(lanes, q_TxW, 0), t)
-                scores += skewed[head, :, here] - sums[row, 0, head : head + 1, here]
-                raised = jnp.exp(jnp.where(seen, scores, MASKED))
-                keep = _keep(static, seed, first, (row, head, t), raised.shape)
-                factor = 1 / (1 - static.rate)
-                d_raised = product(qkv[row, :, VALUES], alone(static, g_WxT, head), 1, 0)
-                mean = jnp.sum(means[own], axis=0, keepdims=True)
-                d_LxT = (raised * (drop(d_raised, keep, factor) - mean)).astype(qkv.dtype)
-                d_scores[head, :, here] = d_LxT
-                dropped = drop(raised, keep, factor).astype(qkv.dtype)
-                columns_dv[own] += product(g_WxT[own], dropped, 1, 1)
-                columns_dk[own] += product(q_WxT[own], d_LxT, 1, 1)
-                content.append(product(columns_k[own], d_LxT, 1, 0))
-                d_TxM = _unskewed(product(_opposite(qkv.dtype), d_LxT, 1, 1)).astype(qkv.dtype)
-                d_keys_of[own, distances] += product(q_WxT_back[own], d_TxM, 1, 0)
-                relative.append(product(keys_back[own, distances], d_TxM, 1, 1))
-            d_q = jnp.concatenate(content, axis=0).T + _rows_of(relative, qkv.dtype)
-            # The scores were scaled, so that the gradient of the queries needs the same factor.
-            d_qkv[row, here, QUERIES] = (d_q * static.scale).astype(d_qkv.dtype)
+            _write_d_queries(static, given, results, scratch, row, t)
             return _
-
-        _over_tiles(length, queries)
 
         def keys(t, _):  # type: ignore[no-untyped-def]
-            here, distances = _place(t), _distances(length, t)
-            k_WxT_back = product(columns_k[:, here], _opposite(qkv.dtype), 1, 0).astype(qkv.dtype)
-            relative = []
-            for head, _lanes in heads(static.head_width):
-                own = of_head(static, head)
-                d_TxL = product(_opposite(qkv.dtype), d_scores[head, here, :], 1, 0)
-                d_TxM = _unskewed(d_TxL).astype(qkv.dtype)
-                d_queries_of[own, distances] += product(k_WxT_back[own], d_TxM, 1, 0)
-                relative.append(product(queries_back[own, distances], d_TxM, 1, 1))
-            d_k = columns_dk[:, here].T + _rows_of(relative, qkv.dtype)
-            d_qkv[row, here, KEYS] = d_k.astype(d_qkv.dtype)
-            d_qkv[row, here, VALUES] = columns_dv[:, here].astype(d_qkv.dtype).T
+            _write_d_keys(static, given, results, scratch, row, t)
             return _
 
-        _over_tiles(length, keys)
+        # Two at once fill each other's waits; the others gain nothing by it.
+        _over_tiles(length, prepare, 2)
+        for body in (scores, queries, keys):
+            _over_tiles(length, body)
         return _
 
     jax.lax.fori_loop(0, qkv.shape[0], one_row, 0)
+
+
+def _write_d_scores(static, given, scratch, first, row, t):  # type: ignore[no-untyped-def]
+    """Write probabilities and gradients of scores for a tile of queries and all keys."""
+    here, qkv = _place(t), given.qkv
+    seen = scratch.segments[...] == given.query_segments[row, :, here]
+    q_TxW, g_WxT = _scaled(static, qkv, row, here), scratch.columns_gradient[:, here]
+    # The mean of the gradients of a query's probabilities is its output times the gradient.
+    means = g_WxT.astype(jnp.float32) * given.out[row, here, :].T.astype(jnp.float32)
+    for head, lanes in heads(static.head_width):
+        scores = _scores(given.keys_of, qkv, row, jnp.where(lanes, q_TxW, 0), t)
+        scores += scratch.skewed[head, :, here] - given.sums[row, 0, head : head + 1, here]
+        raised = jnp.exp(jnp.where(seen, scores, MASKED))
+        keep = _keep(static, given.seed, first, (row, head, t), raised.shape)
+        factor = 1 / (1 - static.rate)
+        d_raised = product(qkv[row, :, VALUES], alone(static, g_WxT, head), 1, 0)
+        mean = jnp.sum(means[of_head(static, head)], axis=0, keepdims=True)
+        d_scores = raised * (drop(d_raised, keep, factor) - mean)
+        scratch.d_scores[head, :, here] = d_scores.astype(qkv.dtype)
+        scratch.dropped[head, :, here] = drop(raised, keep, factor).astype(qkv.dtype)
+
+
+def _write_d_queries(static, given, results, scratch, row, t):  # type: ignore[no-untyped-def]
+    """Write the gradients of a tile of queries, and add to those of the keys of distances."""
+    dtype = given.qkv.dtype
+    here, distances = _place(t), _distances(given.qkv.shape[1], t)
+    q_WxT_back = product(scratch.columns_q[:, here], _opposite(dtype), 1, 0).astype(dtype)
+    content, relative = [], []
+    for head, _lanes in heads(static.head_width):
+        own, d_LxT = of_head(static, head), scratch.d_scores[head, :, here]
+        content.append(product(scratch.columns_k[own], d_LxT, 1, 0))
+        d_TxM = _unskewed(product(_opposite(dtype), d_LxT, 1, 1)).astype(dtype)
+        results.keys_of[own, distances] += product(q_WxT_back[own], d_TxM, 1, 0)
+        relative.append(product(given.keys_back[own, distances], d_TxM, 1, 1))
+    d_q = jnp.concatenate(content, axis=0).T + _rows_of(relative, dtype)
+    # The scores were scaled, so that the gradient of the queries needs the same factor.
+    results.qkv[row, here, QUERIES] = (d_q * static.scale).astype(dtype)
+
+
+def _write_d_keys(static, given, results, scratch, row, t):  # type: ignore[no-untyped-def]
+    """Write the gradients of a tile of keys and values, and add to those of distances' queries."""
+    dtype = given.qkv.dtype
+    here, distances = _place(t), _distances(given.qkv.shape[1], t)
+    k_WxT_back = product(scratch.columns_k[:, here], _opposite(dtype), 1, 0).astype(dtype)
+    content, values, relative = [], [], []
+    for head, _lanes in heads(static.head_width):
+        own, d_TxL = of_head(static, head), scratch.d_scores[head, here, :]
+        content.append(product(scratch.columns_q[own], d_TxL, 1, 1))
+        dropped_TxL = scratch.dropped[head, here, :]
+        values.append(product(scratch.columns_gradient[own], dropped_TxL, 1, 1))
+        d_TxM = _unskewed(product(_opposite(dtype), d_TxL, 1, 0)).astype(dtype)
+        results.queries_of[own, distances] += product(k_WxT_back[own], d_TxM, 1, 0)
+        relative.append(product(given.queries_back[own, distances], d_TxM, 1, 1))
+    d_k = jnp.concatenate(content, axis=0).T + _rows_of(relative, dtype)
+    results.qkv[row, here, KEYS] = d_k.astype(dtype)
+    results.qkv[row, here, VALUES] = jnp.concatenate(values, axis=0).astype(dtype).T
 
 
 def _first(static: Static, qkv: Any) -> tuple[Array, Array]:
@@ -172,8 +230,8 @@ def _first(static: Static, qkv: Any) -> tuple[Array, Array]:
     return pl.program_id(1) * qkv.shape[0], pl.program_id(0) * (LANES // static.head_width)
 
 
-def _over_tiles(length: int, body: Any) -> None:
-    jax.lax.fori_loop(0, length // LANES, body, 0, unroll=2)
+def _over_tiles(length: int, body: Any, at_once: int = 1) -> None:
+    jax.lax.fori_loop(0, length // LANES, body, 0, unroll=at_once)
 
 
 def _place(t: Any) -> Any:
