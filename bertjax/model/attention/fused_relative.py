@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
@@ -47,10 +48,10 @@ def fused_relative(
         heads: Array,
     ) -> Any:
         """Attention for one device's rows and heads, as in `attention.fused`."""
-        # Devices add up the gradients of the buckets, which are fewer than the distances.
+        # Taken here, so that devices add up the gradients of buckets: distances are more.
         tables = kernel.Tables(
-            jnp.take(of_keys_RxM, rows[-2::-1], axis=0).T,
-            jnp.take(of_queries_RxM * static.scale, rows[1:], axis=0).T,
+            _taken(of_keys_RxM, rows[-2::-1]).T,
+            _taken(of_queries_RxM * static.scale, rows[1:]).T,
         )
         seed = jnp.concatenate([words, heads[:1], jnp.full(1, total, jnp.int32), numbers])
         return kernel.tpu_relative_attention(static, qkv, tables, (queries, keys), seed)
@@ -68,3 +69,8 @@ def fused_relative(
         jnp.arange(total, dtype=jnp.int32),
     )
     return output, kept
+
+
+def _taken(vectors_RxM: Array, rows: np.ndarray) -> Array:
+    """Return these rows; the gradients of equal ones are added up in float32."""
+    return jnp.take(vectors_RxM.astype(jnp.float32), rows, axis=0).astype(vectors_RxM.dtype)

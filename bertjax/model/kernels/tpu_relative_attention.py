@@ -2,7 +2,7 @@
 
 Scores of content and of relative positions, softmax and dropout stay in the memory of a core. What
 queries and keys score with each distance is moved into place there too: see
-`tpu_relative_bodies`. As in `tpu_long_attention`, 128 lanes hold 128 / K heads side by side, and
+`tpu_relative_rows`. As in `tpu_long_attention`, 128 lanes hold 128 / K heads side by side, and
 queries, keys and values are one array.
 
 The two tables have a vector for each distance, and all rows of the batch share them. So the kernel
@@ -21,7 +21,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from bertjax.model.kernels.tpu_attention import LANES, MAX_TOKENS
-from bertjax.model.kernels.tpu_relative_bodies import Static, backward_body, forward_body
+from bertjax.model.kernels.tpu_relative_bodies import backward_body, forward_body
+from bertjax.model.kernels.tpu_relative_rows import Static
 
 # A v5e's cycles for 8 x 128 scores and for 128 tokens of a group, products included, by the
 # compiler's schedule (docs/architecture.md).

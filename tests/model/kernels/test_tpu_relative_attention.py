@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.model.attention.attention import scored
@@ -18,7 +16,7 @@ from bertjax.model.kernels.tpu_relative_attention import fits
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
-from tests.attention_kernels import drawn, output_and_gradients, rolled
+from tests.attention_kernels import drawn, output_and_gradients
 from tests.tpu import compile_for_tpu
 
 V5E = 128 << 20
@@ -49,7 +47,7 @@ def largest_difference(config, arrays, segments, key, seed, layout=ANYWHERE):
     heads, width = arrays[0].shape[2:]
     shape = (2, config.relative_positions, heads, width)
     relative = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    arrays = [*arrays[:3], *map(jnp.asarray, relative), jnp.where(sees, arrays[3], 0)]
+    arrays = [*arrays[:3], *jnp.asarray(relative), jnp.where(sees, arrays[3], 0)]
 
     def fast(q, k, v, rq, rk):
         flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
@@ -67,20 +65,10 @@ def largest_difference(config, arrays, segments, key, seed, layout=ANYWHERE):
 
     actual = jax.jit(lambda arrays: output_and_gradients(fast, arrays))(arrays)
     expected = jax.jit(lambda arrays: output_and_gradients(plain, arrays))(arrays)
-    return max(
-        float(jnp.abs(a - b).max() / jnp.abs(b).max())
-        for a, b in zip(actual, expected, strict=True)
-    )
-
-
-def test_rows_are_turned_as_the_other_tests_take_it():
-    x = jax.random.normal(jax.random.key(0), (16, 256))
-
-    def body(x, out):
-        out[...] = pltpu.roll(x[...], 128, 1, stride=1, stride_axis=0)
-
-    found = pl.pallas_call(body, jax.ShapeDtypeStruct(x.shape, x.dtype), interpret=True)(x)
-    np.testing.assert_array_equal(found, rolled(x, 128, 1, stride=1, stride_axis=0))
+    relative = []
+    for a, b in zip(actual, expected, strict=True):
+        relative.append(float(jnp.abs(a - b).max() / jnp.abs(b).max()))
+    return max(relative)
 
 
 @pytest.mark.usefixtures("gathered_roll")
@@ -88,7 +76,7 @@ def test_rows_are_turned_as_the_other_tests_take_it():
     max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # `largest` is of all
 @given(
-    seed=st.integers(0, 2**31), length=st.sampled_from([128, 256]),
+    seed=st.integers(0, 2**31), length=st.sampled_from([128, 256, 384]),
     heads_and_width=st.sampled_from([(2, 64), (1, 128), (4, 32), (4, 64)]),
     rows=st.sampled_from([63, 512]), rate=st.sampled_from([0.0, 0.1, 0.5]),
 )  # fmt: skip
