@@ -70,7 +70,8 @@ def training(job: Job) -> Step:
     def run(count: int) -> float:
         nonlocal state
         for _ in range(count):
-            state, metrics = step(seed, state, batch)
+            # The empty mapping has the parameters of a teacher in a run of distillation.
+            state, metrics = step(seed, state, batch, {})
         return float(metrics["loss"])
 
     about = {
@@ -101,7 +102,7 @@ def looped(job: Job) -> Step:
         name: given[name].astype(leaf.dtype).reshape(leaf.shape) for name, leaf in names.items()
     }
     requested: queue.Queue[int] = queue.Queue()
-    done: queue.Queue[int] = queue.Queue()
+    done: queue.Queue[int | BaseException] = queue.Queue()
 
     def batches(start: int, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         of_process = {name: values[rows] for name, values in batch.items()}
@@ -109,12 +110,15 @@ def looped(job: Job) -> Step:
             yield from itertools.repeat(of_process, requested.get())
 
     def work() -> None:
-        loop.train(
-            config,
-            tempfile.mkdtemp(),
-            BatchSource(train=batches),
-            progress=lambda _, step, __: done.put(step),
-        )
+        try:
+            loop.train(
+                config,
+                tempfile.mkdtemp(),
+                BatchSource(train=batches),
+                progress=lambda _, step, __: done.put(step),
+            )
+        except BaseException as error:  # raised again where it is waited for
+            done.put(error)
 
     threading.Thread(target=work, daemon=True).start()
 
@@ -122,7 +126,9 @@ def looped(job: Job) -> Step:
         count = max(count // LOG_EVERY_STEPS, 1) * LOG_EVERY_STEPS
         requested.put(count)
         for _ in range(count):
-            done.get()
+            step = done.get()
+            if isinstance(step, BaseException):
+                raise step
         return float("nan")
 
     return Step(run, peak_bytes, {})

@@ -12,6 +12,7 @@ from transformers import (
     DebertaV2ForMaskedLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    PreTrainedModel,
 )
 
 Tensors = dict[str, Tensor]
@@ -62,7 +63,7 @@ MODELS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
 
 def loss_of(model: nn.Module, tensors: Tensors) -> Tensor:
     """Return the mean cross-entropy of the masked words, whichever of the models it is."""
-    if hasattr(model, "config"):
+    if isinstance(model, PreTrainedModel):
         names = ("input_ids", "attention_mask", "labels")
         return model(**{name: tensors[name] for name in names}).loss
     logits = model(tensors["input_ids"]).logits_BxLxV

@@ -14,7 +14,13 @@ from bertjax.config import preset_names
 from bertjax.errors import check
 
 SHELLS = ("bash", "zsh", "fish")
-CONFIGURED = ("prepare", "train", "finetune", "compile")  # verbs that begin with a configuration
+CONFIGURED = (
+    "prepare",
+    "train",
+    "finetune",
+    "distill",
+    "compile",
+)  # verbs that begin with a configuration
 
 # tyro's functions complete verbs and options. These scripts also complete the names of
 # configurations and shells, which are arbitrary text for tyro.

@@ -18,6 +18,7 @@ from bertjax.cli.arguments import (
     wants_help,
 )
 from bertjax.cli.distill_static import is_static
+from bertjax.cli.measured import MeasuredOptions
 from bertjax.cli.train import STOPPED
 from bertjax.config import Config
 from bertjax.errors import check
@@ -30,12 +31,12 @@ OTHER_FORM = distill_static.StaticCommand
 """The options of the form without a configuration, which the shell completes too."""
 
 
-@dataclass(frozen=True)
-class DistillCommand:
+@dataclass(frozen=True, kw_only=True)
+class DistillCommand(MeasuredOptions):
     """Train a smaller model, the student, to compute what a teacher computes. With tasks the text
     is theirs, and the teacher is fine-tuned on them; without tasks it is that of prepared shards.
-    The same command continues a run that was stopped or killed. A table of word vectors instead:
-    bertjax distill --static RUN --to FOLDER.
+    The same command continues a run that was stopped or killed. At the end the student is measured
+    beside its teacher. A table of word vectors instead: bertjax distill --static RUN --to FOLDER.
     """
 
     teacher: str = ""
@@ -69,6 +70,7 @@ def run(words: Sequence[str]) -> int:
             found="nothing",
             expected="the run or checkpoint folder of a teacher",
         )
+        command.check_bound()
         from bertjax.interop.import_model import is_external
 
         check(
@@ -77,6 +79,12 @@ def run(words: Sequence[str]) -> int:
             found=f"{config.distill.teacher}, a model of another program",
             expected="a run: `bertjax import` makes one of it",
         )
+        measuring = command.measuring()
+        reason = "--measure False"
+        if measuring is not None:
+            from bertjax.compression.distilled_run import check_measurable
+
+            reason = check_measurable(config, measuring)
         run_dir = place_of(command.run_dir or f"runs/{run_name(subject)}")
         compile_cache.start(run_dir)
         from bertjax.api.finetune import finetune
@@ -87,7 +95,17 @@ def run(words: Sequence[str]) -> int:
             result = learn(config, run_dir, overrides=overrides, progress=progress)
     if hosts.is_first():
         _print_result(result)
-    return STOPPED if result.stopped else 0
+    if result.stopped:
+        return STOPPED
+    if measuring is None or reason:
+        if hosts.is_first():
+            print(f"not measured: {reason}")
+        return 0
+    from bertjax.compression.distilled_run import student_card
+
+    for line in student_card(result.checkpoint, measuring):
+        print(line)
+    return 0
 
 
 def _print_result(result: "RunResult") -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bertjax.cli.arguments import fields_of, parse_subject, quiet_libraries
+from bertjax.cli.measured import MeasuredOptions
 from bertjax.errors import check
 
 
-@dataclass(frozen=True)
-class PruneCommand:
+@dataclass(frozen=True, kw_only=True)
+class PruneCommand(MeasuredOptions):
     """Make a new run from a run's model, without the attention heads, feed-forward units and layers
     that matter least in it. The new model is smaller and dense.
     """
@@ -53,28 +54,6 @@ class PruneCommand:
     """Seed that draws these batches."""
     multiple: int = 1
     """The number of units that stay is rounded to a multiple of this; use 128 for a TPU."""
-    measure: bool = True
-    """Measure both models on held-out data, and write a card. With False the options below, which
-    say how, are not used.
-    """
-    max_loss: str = ""
-    """Most that the figure may lose, in percent of its value before, such as 1%; by default any
-    loss. With more, nothing is written and the exit status is 3.
-    """
-    task: str = ""
-    """Task whose metric is the figure, if the model was fine-tuned on several tasks."""
-    sts: str = ""
-    """File of rated pairs (SCORE TAB A TAB B) that a model without a task is measured on."""
-    pooling: Literal["mean", "cls"] = "mean"
-    """Vector of a sentence, for --sts."""
-    runtime: Literal["stablehlo", "onnx"] = "stablehlo"
-    """Where both models run to be measured, each in a process of its own."""
-    seconds: float = 2.0
-    """Seconds that the latency of each model is measured for each shape; 0: it is not."""
-    threads: int = 0
-    """Threads of each runtime; 0: as many as the process may use CPUs."""
-    license: str = ""
-    """Licence for the model card; by default the one that the source's README.md names."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -93,24 +72,17 @@ def run(words: Sequence[str]) -> int:
         found=command.choose_layers,
         expected="--layers with a number beside it",
     )
-    check(
-        command.measure or not command.max_loss,
-        where="--max-loss",
-        found=command.max_loss,
-        expected="--measure True, because a bound is held by measuring",
-    )
+    command.check_bound()
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
-    from bertjax.compression.measured_run import RunMeasuring
     from bertjax.compression.prune.prune import PruneOptions, prune_model
     from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
 
     compile_cache.start()
     options = fields_of(PruneOptions, command)
-    measuring = fields_of(RunMeasuring, command) if command.measure else None
     with terminal_progress() as progress:
-        pruned = prune_model(subject, command.to, options, measuring, progress=progress)
+        pruned = prune_model(subject, command.to, options, command.measuring(), progress=progress)
     print(f"from: {pruned.source}")
     for change in pruned.changes:
         print(change)

@@ -1,6 +1,6 @@
 """A run that was made smaller, measured beside the run that it was made of."""
 
-import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -61,14 +61,21 @@ def check_measuring(asked: RunMeasuring) -> None:
 class Described(NamedTuple):
     """What the card says of how a run was made."""
 
-    verb: str
-    """The verb with its subject, as in `bertjax prune runs/base`."""
+    command: str
+    """The command that made it."""
     options: Mapping[str, Any]
-    """The verb's own settings; those that were given are in the command."""
-    given: Mapping[str, Any]
+    """The verb's own settings."""
     data: tuple[str, ...]
     notes: tuple[str, ...]
     tag: str
+
+
+def command_text(verb: str, given: Mapping[str, Any]) -> str:
+    """Return a verb such as `bertjax prune runs/base` with the options given to it."""
+    words = [verb]
+    for name, value in given.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return " ".join(words)
 
 
 def opened_measure(source: epath.Path, asked: RunMeasuring) -> Measure:
@@ -78,33 +85,26 @@ def opened_measure(source: epath.Path, asked: RunMeasuring) -> Measure:
 
 def measured_card(
     source: epath.Path,
-    part: epath.Path,
-    target: epath.Path,
+    made: epath.Path,
+    name: str,
     measure: Measure,
     asked: RunMeasuring,
     described: Described,
 ) -> Card:
-    """Return the card of the run in `part` that was made of the checkpoint `source`.
+    """Return the card of the checkpoint `made`, of the run `name`, that was made of `source`.
 
-    It will be moved to `target`. Both are exported and opened by the runtime in processes of their
-    own. Raises `BoundError` if the figure loses more than it may.
+    Both are exported and opened by the runtime in processes of their own. Raises `BoundError` if
+    the figure loses more than it may.
     """
-    scratch = part / "scratch"
-    try:
-        variants = _measured(source, part, scratch, measure, asked)
-    finally:
-        # Nothing of it belongs to the run.
-        shutil.rmtree(scratch, ignore_errors=True)
-    before, after = variants
+    # A run may be in a store, where no runtime opens files.
+    with tempfile.TemporaryDirectory() as scratch:
+        before, after = _measured(source, made, epath.Path(scratch), measure, asked)
     if asked.max_loss:
         check_loss(described.tag, before.figure, after.figure, parse_bound(asked.max_loss))
-    words = [described.verb, "--to", str(target)]
-    for name, value in described.given.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
     run_dir = source.parent.parent
     return Card(
-        title=f"{target.name}: {described.tag}",
-        command=" ".join(words),
+        title=f"{name}: {described.tag}",
+        command=described.command,
         source=str(source),
         settings={**described.options, **asdict(asked)},
         data=(*described.data, f"measured on {after.figure.measured_on}"),
@@ -120,12 +120,11 @@ def measured_card(
 
 def _measured(
     source: epath.Path,
-    part: epath.Path,
+    made: epath.Path,
     scratch: epath.Path,
     measure: Measure,
     asked: RunMeasuring,
 ) -> tuple[Variant, Variant]:
-    made = checkpoint.find_checkpoint(part)[1]
     folders = {BEFORE: scratch / BEFORE, AFTER: scratch / AFTER}
     for name, place in ((BEFORE, source), (AFTER, made)):
         export_model(

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from bertjax.config.field_types import check_fields
 from bertjax.config.range_checks import fit_int32, fraction, not_negative, positive
+from bertjax.config.sparsity import check_sparsity
 from bertjax.errors import check
 
 
@@ -163,6 +164,22 @@ class FinetuneConfig:
     """Use the checkpoint of the best evaluation as the result, of equally good ones the latest; if
     False, the last checkpoint.
     """
+    sparsity: float = 0.0
+    """Share of the weights in the layers' kernels that are 0 at the end: 0 (none) to below 1.
+    In each kernel of each layer the smallest weights become 0 and stay 0. The share rises by the
+    cubic schedule of arXiv 1710.01878. Only a checkpoint that has the whole share is the result.
+    """
+    sparsity_pattern: str = ""
+    """N:M, such as 2:4, in place of sparsity: of each M weights for one output, N stay.
+    The groups are M inputs that follow each other (arXiv 2104.08378). The others become 0 at
+    sparsity_begin, all at once, and stay 0. M must divide the inputs of each kernel.
+    """
+    sparsity_begin: float = 0.0
+    """Fraction of all steps after which weights begin to become 0."""
+    sparsity_end: float = 0.5
+    """Fraction of all steps after which sparsity is reached; the rest of the run recovers."""
+    sparsity_interval: int = 10
+    """Number of steps from one rise of the share to the next."""
 
     def __post_init__(self) -> None:
         check_fields("finetune", self)
@@ -192,9 +209,15 @@ class FinetuneConfig:
         not_negative(
             "finetune", self, "max_train_examples", "reinit_layers", "early_stopping_patience"
         )
+        check_sparsity(self)
         _check_files(self)
         _check_length_buckets(self)
         _check_tasks(self)
+
+    @property
+    def makes_sparse(self) -> bool:
+        """True if weights become 0 during the run."""
+        return self.sparsity > 0 or self.sparsity_pattern != ""
 
 
 def _check_files(finetune: FinetuneConfig) -> None:

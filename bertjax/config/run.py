@@ -9,6 +9,7 @@ from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
 from bertjax.config.serialization import replaced
+from bertjax.config.sparsity import check_sparse_run
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 from bertjax.errors import check, excerpt, nearest
 
@@ -52,6 +53,7 @@ class Config:
         _check_steps(self)
         _check_mesh(self)
         _check_family(self)
+        check_sparse_run(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.

@@ -9,7 +9,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate import Assessed, Split, evaluate_split, evaluate_splits
-from bertjax.finetuning.finetune import choose_thresholds, validation_split
+from bertjax.finetuning.finetune import choose_thresholds, record_sparsity, validation_split
 from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.parallel import hosts
 from bertjax.parallel.memory import batch_memory_errors, check_batch_memory
@@ -117,6 +117,7 @@ def evaluate_finished(
     selected = epath.Path(hosts.from_first(own))
     config = checkpoint.read_checkpoint_config(selected)
     model = load_finetuned(selected, config)
+    record_sparsity(config, run_dir, model.params)
     assessed, figures = assess(model, splits, tokenizer)
     # Only the first process writes, but all must take the same branch: each loads and evaluates.
     if hosts.agree(hosts.is_first() and choose_thresholds(run_dir, assessed)):

@@ -23,6 +23,8 @@ from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
 from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.finetuning.signatures import SIGNATURES, signatures_of
+from bertjax.model.functional import Params
+from bertjax.parallel import hosts
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks import registry
@@ -32,6 +34,7 @@ from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
 from bertjax.training.loop import Outcome, train
 from bertjax.training.objective import NOTHING
+from bertjax.training.optimization.sparsity import check_zeros, is_reached
 from bertjax.training.provenance import data_record
 from bertjax.types import Batch
 
@@ -39,6 +42,7 @@ log = logging.getLogger("bertjax")
 
 # Field of a checkpoint's `meta` and of `result.json`.
 DIGEST = data_record.ROWS
+SPARSITY = "sparsity"  # field of `result.json`
 
 
 @dataclass(frozen=True)
@@ -316,6 +320,19 @@ def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:
     return bool(chosen)
 
 
+def record_sparsity(config: Config, run_dir: epath.Path, params: Params) -> None:
+    """Add to `result.json` the share of zeros in the layers' kernels, if it was asked for.
+
+    `params` are those of the selected checkpoint, which are checked. The first process writes.
+    """
+    if not config.finetune.makes_sparse:
+        return
+    share = check_zeros(config, params)
+    if hosts.is_first():
+        log.info("%.4g %% of the weights in the layers' kernels are 0", 100 * share)
+        _write_result(run_dir, {**read_json(run_dir / checkpoint.RESULT), SPARSITY: share})
+
+
 def write_result(
     config: Config,
     run_dir: epath.Path,
@@ -326,12 +343,14 @@ def write_result(
 
     `evaluations` are those of the outcome: `metrics.jsonl` need not have them.
     The checkpoint with the best score is selected, of equal scores the latest; if
-    `finetune.restore_best` is False, the last one. `result.json` has its `step`, the `figures` on
+    `finetune.restore_best` is False, the last one. One that has not reached the configuration's
+    sparsity is not selected. `result.json` has its `step`, the `figures` on
     the validation sets at that step, their `signatures`, and the number of `evaluations`.
     """
     folder = run_dir / checkpoint.FOLDER
+    reached = [entry for entry in evaluations if is_reached(config, entry["step"])]
     # `train.keep_checkpoints` has removed the folders of other evaluations.
-    kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]
+    kept = [entry for entry in reached if (folder / str(entry["step"])).exists()]
     # Of equal scores the latest, which is the one that `Checkpoints` keeps, however few it keeps:
     # `max` takes the first.
     latest_first = kept[::-1]

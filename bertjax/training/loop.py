@@ -29,6 +29,7 @@ from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import NOTHING, Given, Objective
 from bertjax.training.optimization.batch_schedule import BatchSchedule
+from bertjax.training.optimization.sparsity import is_reached, plan_of
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.provenance import data_record
 from bertjax.training.step import TrainState, abstract_state, check_batch, jit_train_step
@@ -235,7 +236,9 @@ class _Records:
         meta = self._meta
         if self._config.train.batch_size_schedule != "constant":
             meta = {**meta, BATCH_SIZE: self._schedule.state()}
-        self._checkpoints.save(step, state, meta, heldout)
+        # Without figures it cannot be the best: a denser model is not what was asked for.
+        figures = heldout if is_reached(self._config, step) else None
+        self._checkpoints.save(step, state, meta, figures)
 
     def grow_batch(self, step: int) -> None:
         """Double the batch if the gradient's noise allows it."""
@@ -252,8 +255,10 @@ class _Records:
 
         The first process decides, because only it reads and writes metrics.
         """
-        patience = self._config.finetune.early_stopping_patience
-        return patience > 0 and hosts.agree(self._metrics.stalled(patience))
+        options = self._config.finetune
+        since = plan_of(self._config).end if options.makes_sparse else 0
+        patience = options.early_stopping_patience
+        return patience > 0 and hosts.agree(self._metrics.stalled(patience, since))
 
     def log_early_stop(self, step: int) -> None:
         """Log the reason why the run ends before its last step."""

@@ -27,6 +27,7 @@ from bertjax.training.optimization.freezing import stop_frozen
 from bertjax.training.optimization.mixout import mix
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.optimization.schedules import make_schedule
+from bertjax.training.optimization.sparsity import sparsified, sparsity_of, stop_zeros
 from bertjax.training.pretraining import pretraining
 from bertjax.training.pretraining_loss import Sums
 from bertjax.types import Batch
@@ -213,7 +214,7 @@ def train_step(
     mixout_key = random_key(seed, state.step, MIXOUT)
 
     def transform(params: Params) -> Params:
-        trainable = stop_frozen(config.optimizer, params)
+        trainable = stop_zeros(config, stop_frozen(config.optimizer, params), state.step)
         # The optimizer's state keeps the first values, which mixout puts back at random.
         own = mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
         return {**own, **given} if given else own
@@ -232,6 +233,10 @@ def train_step(
         (params, opt_state),
         (state.params, state.opt_state),
     )
+    # After a skipped update too: a stage that is due at its step would else never come.
+    params = sparsified(config, state.params, params, state.step)
+    if config.finetune.makes_sparse:
+        metrics["sparsity"] = sparsity_of(params)
     metrics |= {
         "learning_rate": jnp.asarray(rate, jnp.float32),
         "grad_norm": grad_norm,

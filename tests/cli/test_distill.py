@@ -1,6 +1,7 @@
 """The verb `distill`: its own mistakes, and the two kinds of text that it takes."""
 
 import contextlib
+import json
 
 import pytest
 from etils import epath
@@ -34,8 +35,19 @@ def test_a_student_of_text_and_then_of_a_task_have_half_the_layers(library, caps
     bertjax.train(bertjax.load_config("tiny.py"), "runs/tiny")
     bertjax.finetune(bertjax.load_config("finetune.py"), "runs/good")
     words = ["distill", "tiny.py", "--teacher", "runs/tiny", "--run-dir", "runs/student"]
-    assert main([*words, "--distill.cosine-weight", "1"]) == 0
-    assert "cosine_loss: " in capsys.readouterr().out
+    words += ["--distill.cosine-weight", "1", "--seconds", "0"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "cosine_loss: " in printed
+    card = json.loads((library / "runs" / "student" / "card.json").read_text())
+    assert card["after"]["figure"]["value"] == pytest.approx(
+        bertjax.evaluate("runs/student").metrics["mlm_loss"], rel=1e-5
+    )
+    assert card["before"]["figure"]["value"] == pytest.approx(
+        bertjax.evaluate("runs/tiny").metrics["mlm_loss"], rel=1e-5
+    )
+    assert "1 layers of width 32." in (library / "runs" / "student" / "README.md").read_text()
+    assert "\n".join(card["table"]) in printed
     assert load_model("runs/student").config.model.num_hidden_layers == 1
     task = ["--finetune.tasks", "good:classification=tasks/good", "--finetune.max-seq-length", "16"]
     words = ["distill", "distill/task", "--teacher", "runs/good", "--init-from", "runs/student"]
@@ -47,8 +59,16 @@ def test_a_student_of_text_and_then_of_a_task_have_half_the_layers(library, caps
         "--run-dir",
         "runs/of_task",
     ]
+    more += ["--seconds", "0"]
     assert main([*words, *task, *more, *SHORT]) == 0
-    assert "accuracy: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "accuracy: " in printed
+    # The same command again trains nothing and measures nothing.
+    card = library / "runs" / "of_task" / "card.json"
+    written = card.stat().st_mtime_ns
+    assert main([*words, *task, *more, *SHORT]) == 0
+    assert capsys.readouterr().out == printed
+    assert card.stat().st_mtime_ns == written
     assert load_finetuned("runs/of_task").config.model.num_hidden_layers == 1
     assert main(["evaluate", "runs/of_task"]) == 0
     assert main(["export", "runs/of_task", "--to", "exported"]) == 0
@@ -75,6 +95,22 @@ def test_a_student_of_text_and_then_of_a_task_have_half_the_layers(library, caps
                 "--distill.soft-weight=0",
             ],
             "distill: found no weight above 0, expected one or more terms to learn",
+        ),
+        (
+            ["--teacher", "runs/teacher", "--max-loss", "5"],
+            "--max-loss: found '5', expected a percentage",
+        ),
+        (
+            ["--teacher", "runs/teacher", "--max-loss", "5%", "--measure", "False"],
+            "--max-loss: found 5%, expected --measure True",
+        ),
+        (
+            ["--teacher", "runs/teacher", "--sts", "runs/none"],
+            "runs/none: cannot be read as a file of rated pairs (No such file or directory)",
+        ),
+        (
+            ["--teacher", "runs/teacher", "--task", "good"],
+            "--task: found good, expected none: there are no tasks",
         ),
     ],
 )

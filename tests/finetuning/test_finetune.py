@@ -8,14 +8,17 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from safetensors.numpy import load_file
 
 from bertjax.errors import UserError
 from bertjax.finetuning import finetune
 from bertjax.finetuning.evaluate_checkpoint import assess, predict_split, validation_sets
 from bertjax.finetuning.load import load_finetuned
+from bertjax.interop.export_model import export_model
 from bertjax.tasks import registry as kinds
 from bertjax.training import checkpoint
 from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.optimization import sparsity
 from bertjax.training.provenance.data_record import check_same_data
 from bertjax.training.saved_model import load_model
 from tests.tasks.tiny import (
@@ -170,6 +173,51 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
     # So is one that went through all its epochs.
     fit(config, undisturbed[0], progress=lambda what, done, total: steps.append(done))
     assert steps == []
+
+
+@pytest.mark.slow
+def test_a_stopped_sparse_run_goes_on_bit_for_bit_and_its_result_has_the_share_of_zeros(
+    config, start, tmp_path
+):
+    options = dataclasses.replace(
+        config.finetune, sparsity=0.6, sparsity_begin=0.2, sparsity_end=0.6, sparsity_interval=3
+    )
+    config = dataclasses.replace(config, finetune=options)
+
+    def stop(what, done, total):
+        if (what, done) == ("train", 19):
+            signal.raise_signal(signal.SIGTERM)
+
+    whole, stopped = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "stopped"
+    resolved, _ = fit(config, whole)
+    assert fit(config, stopped, progress=stop)[1].stopped
+    fit(config, stopped)
+    assert comparable(stopped) == comparable(whole)
+    model = load_finetuned(whole)
+    assert identical(load_finetuned(stopped).params, model.params)
+    train = [row for row in read_entries(whole) if row["split"] == "train"]
+    # 48 steps: from 10 to 29. The share never falls.
+    shares = [row["sparsity"] for row in train]
+    assert shares == sorted(shares)
+    assert (shares[11], shares[12] > 0, shares[27] < 0.6) == (0, True, True)
+    assert shares[28:] == pytest.approx([0.6] * 20, abs=1e-3)
+    # Scores of denser models do not count, nor do they keep a checkpoint.
+    assert int(model.checkpoint.name) >= 29
+    finetune.record_sparsity(resolved, whole, model.params)
+    recorded = read_json_strictly(whole / "result.json")["sparsity"]
+    assert recorded == pytest.approx(0.6, abs=1e-3)
+    # So are the exports.
+    export_model(whole, tmp_path / "exported", "huggingface")
+    zeros = [
+        int(np.sum(tensor == 0))
+        for name, tensor in load_file(tmp_path / "exported" / "model.safetensors").items()
+        if "encoder.layer" in name and name.endswith("weight") and tensor.ndim == 2
+    ]
+    kernels = sparsity.kernels_of(model.params).values()
+    assert sum(zeros) == sum(int(np.sum(kernel == 0)) for kernel in kernels)
+    assert len(zeros) == 12
+    with pytest.raises(UserError, match=r"finetune\.sparsity: found 0\.7, expected 0\.6"):
+        fit(dataclasses.replace(config, finetune=dataclasses.replace(options, sparsity=0.7)), whole)
 
 
 def test_a_run_goes_on_with_its_own_data_and_configuration_only(undisturbed, config):

@@ -17,6 +17,7 @@ from bertjax.compression.measured_run import (
     Described,
     RunMeasuring,
     check_measuring,
+    command_text,
     measured_card,
     opened_measure,
 )
@@ -133,19 +134,23 @@ def prune_model(
             measure = opened_measure(found, measuring) if measuring is not None else None
             changes = _write_pruned(found, part, options, progress)
             if measuring is not None and measure is not None:
-                described = _described(found, options, changes)
-                write_card(part, measured_card(found, part, run_dir, measure, measuring, described))
+                described = _described(found, run_dir, options, changes)
+                _, made = checkpoint.find_checkpoint(part)
+                card = measured_card(found, made, run_dir.name, measure, measuring, described)
+                write_card(part, card)
     pruned = saved_checkpoint(run_dir)
     table = read_json(run_dir / CARD)["table"] if measuring is not None else []
     return Pruned(pruned, found, list(checkpoint.read_meta(pruned)[CHANGES]), table)
 
 
-def _described(found: epath.Path, options: PruneOptions, changes: list[str]) -> Described:
+def _described(
+    found: epath.Path, run_dir: epath.Path, options: PruneOptions, changes: list[str]
+) -> Described:
     values, defaults = dataclasses.asdict(options), dataclasses.asdict(PruneOptions())
+    given = {name: value for name, value in values.items() if value != defaults[name]}
     return Described(
-        verb=f"bertjax prune {found}",
+        command=command_text(f"bertjax prune {found}", {"to": run_dir, **given}),
         options=values,
-        given={name: value for name, value in values.items() if value != defaults[name]},
         data=tuple(line for line in changes if line.startswith(MEASURED_ON)),
         notes=tuple(f"{line}." for line in changes),
         tag="pruned",

@@ -106,9 +106,13 @@ class MetricsLog:
             return False
         return all(after[0] > before[0] and after[1] < before[1] for before, after in pairs)
 
-    def stalled(self, patience: int) -> bool:
-        """Return True where none of the last `patience` scores is above the best one before."""
-        scores = [entry["score"] for entry in self.evaluations if entry.get("score") is not None]
+    def stalled(self, patience: int, since: int = 0) -> bool:
+        """Return True where none of the last `patience` scores is above the best one before.
+
+        Scores of steps before `since` do not count.
+        """
+        counted = [entry for entry in self.evaluations if entry["step"] >= since]
+        scores = [entry["score"] for entry in counted if entry.get("score") is not None]
         before, recent = scores[:-patience], scores[-patience:]
         return bool(before) and max(recent) <= max(before)
 
