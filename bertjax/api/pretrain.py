@@ -12,6 +12,7 @@ from bertjax.config import Config
 from bertjax.data.preparation import prepare as preparation
 from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
+from bertjax.errors import check
 from bertjax.given_files import place_of
 from bertjax.parallel import hosts
 from bertjax.parallel.job_lock import job_lock
@@ -126,6 +127,12 @@ def _train(
     earlier: Sequence[logging.LogRecord],
 ) -> RunResult:
     """Do the work of `train`, of which this job has the folder's lock."""
+    check(
+        config.finetune.quantization_aware == "none",
+        where="finetune.quantization_aware",
+        found=config.finetune.quantization_aware,
+        expected="none in pretraining: it is for `bertjax finetune`",
+    )
     teacher = None
     if config.distill.teacher:
         config, teacher = take_student(config, overrides)

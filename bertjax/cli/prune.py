@@ -54,6 +54,10 @@ class PruneCommand(MeasuredOptions):
     """Seed that draws these batches."""
     multiple: int = 1
     """The number of units that stay is rounded to a multiple of this; use 128 for a TPU."""
+    by_layer: bool = False
+    """Let each layer lose as many heads and units as it can spare: the shares are those of all
+    layers together. The result is an ONNX program, because the layers of a run are one stack.
+    """
 
 
 def run(words: Sequence[str]) -> int:
@@ -75,7 +79,8 @@ def run(words: Sequence[str]) -> int:
     command.check_bound()
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
-    from bertjax.compression.prune.prune import PruneOptions, prune_model
+    from bertjax.compression.prune.prune import prune_model
+    from bertjax.compression.prune.reduction import PruneOptions
     from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
 
@@ -88,5 +93,5 @@ def run(words: Sequence[str]) -> int:
         print(change)
     for line in pruned.table:
         print(line)
-    print(f"checkpoint: {pruned.checkpoint}")
+    print(f"{'program' if command.by_layer else 'checkpoint'}: {pruned.made}")
     return 0

@@ -21,6 +21,7 @@ from bertjax.compression.runtimes.process import (
 )
 from bertjax.errors import check, require_package
 from bertjax.interop.export_model import ExportFormat, export_model
+from bertjax.interop.programs.onnx.export import PROGRAM
 from bertjax.training import checkpoint
 
 BEFORE, AFTER = "before", "after"
@@ -93,8 +94,8 @@ def measured_card(
 ) -> Card:
     """Return the card of the checkpoint `made`, of the run `name`, that was made of `source`.
 
-    Both are exported and opened by the runtime in processes of their own. Raises `BoundError` if
-    the figure loses more than it may.
+    `made` may also be the folder of an ONNX program. Both are opened by the runtime in processes of
+    their own. Raises `BoundError` if the figure loses more than it may.
     """
     # A run may be in a store, where no runtime opens files.
     with tempfile.TemporaryDirectory() as scratch:
@@ -126,7 +127,11 @@ def _measured(
     asked: RunMeasuring,
 ) -> tuple[Variant, Variant]:
     folders = {BEFORE: scratch / BEFORE, AFTER: scratch / AFTER}
-    for name, place in ((BEFORE, source), (AFTER, made)):
+    checkpoints = {BEFORE: source, AFTER: made}
+    if is_program(made):
+        folders[AFTER] = made
+        del checkpoints[AFTER]
+    for name, place in checkpoints.items():
         export_model(
             place,
             folders[name],
@@ -155,6 +160,11 @@ def _measured(
             for name in (BEFORE, AFTER)
         )
     return before, after
+
+
+def is_program(folder: epath.Path) -> bool:
+    """Return whether a folder is an ONNX program and no checkpoint."""
+    return (folder / PROGRAM).exists()
 
 
 def _latency(

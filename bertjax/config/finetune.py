@@ -8,6 +8,8 @@ from bertjax.config.range_checks import fit_int32, fraction, not_negative, posit
 from bertjax.config.sparsity import check_sparsity
 from bertjax.errors import check
 
+QuantizationAware = Literal["none", "int8", "int4"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -152,6 +154,12 @@ class FinetuneConfig:
     """Number of top layers that start with random parameters (arXiv 2006.05987)."""
     reinit_pooler: bool = False
     """Start the pooler with random parameters."""
+    quantization_aware: QuantizationAware = "none"
+    """Round matrices in training as `bertjax quantize` does afterwards, so that it loses less.
+    int8: weights and the inputs of products, to 8 bits. int4: weights alone, to 4 bits. Each output
+    of a matrix and each vector of inputs has a scale of its own (arXiv 1712.05877, section 3).
+    Evaluations, predictions and exports compute with the weights as they are.
+    """
     early_stopping_patience: int = 0
     """Number of evaluations in a row without improvement that end the run; 0: run all epochs."""
     metric: tuple[str, ...] = ()

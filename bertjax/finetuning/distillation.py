@@ -85,7 +85,8 @@ class DistilledTasks(TaskObjective):
         assert self.teacher is not None
         task = self.by_name[task_of(batch)]
         plain = plain_batch(super().prepare(batch))
-        logits = task.logits(self.model, params, plain, key=key, layout=layout)
+        own = self.rounded(params)
+        logits = task.logits(self.model, own, plain, key=key, layout=layout)
         taught_batch = plain_batch(self.teacher.prepare(batch))
         taught = self.teacher.by_name[task.name].logits(
             self.teacher.model, params[TEACHER], taught_batch, key=None, layout=layout
@@ -211,7 +212,12 @@ def with_teacher(
     """Return the objective with a teacher, and what the run is given by it."""
     settings = dataclasses.replace(config.distill, teacher="")
     distilled = DistilledTasks(
-        objective.model, objective.tasks, objective.reinit_layers, teacher.objective, settings
+        objective.model,
+        objective.tasks,
+        objective.reinit_layers,
+        teacher.objective,
+        settings,
+        quantization_aware=objective.quantization_aware,
     )
 
     def start() -> Params:

@@ -128,6 +128,7 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     """
     options = config.finetune
     _check_unset(config)
+    _check_quantizable(config, prepared)
     # Of several tasks, an epoch has as many steps as one pass over each of them needs. How often
     # each is drawn is another matter: `task_exponent`.
     steps_per_epoch = sum(
@@ -177,6 +178,18 @@ def _new_heads(
     return tuple(new)
 
 
+def _check_quantizable(config: Config, prepared: Prepared) -> None:
+    """Raise `UserError` for rounding that no program would have afterwards."""
+    for opened in prepared.opened:
+        has_program = kind_of(opened.task).task_head(opened.task) is not None
+        check(
+            has_program or config.finetune.quantization_aware == "none",
+            where="finetune.quantization_aware",
+            found=config.finetune.quantization_aware,
+            expected=f"none for {opened.task.name}: a decoder is in no program of integers",
+        )
+
+
 def _check_unset(config: Config) -> None:
     """Raise `UserError` for a setting that would be replaced by what follows from the data."""
     for name in ("steps", "eval_every_steps", "save_every_steps"):
@@ -201,7 +214,13 @@ def _check_unset(config: Config) -> None:
 def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
     """Return the objective of a resolved configuration."""
     tasks = tuple(opened.task for opened in prepared.opened)
-    return TaskObjective(config.model, tasks, config.finetune.reinit_layers)
+    options = config.finetune
+    return TaskObjective(
+        config.model,
+        tasks,
+        options.reinit_layers,
+        quantization_aware=options.quantization_aware,
+    )
 
 
 def training_shape(config: Config, tokenizer: Tokenizer) -> BatchShape:

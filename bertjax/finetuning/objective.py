@@ -1,6 +1,7 @@
 """The objective of fine-tuning: one encoder, a head for each task, and one task in each batch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import jax
@@ -8,13 +9,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertjax.config import ModelConfig
+from bertjax.config.finetune import QuantizationAware
 from bertjax.finetuning.batches import plain_batch, task_of
 from bertjax.model import functional
 from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
 from bertjax.model.layout import Layout
+from bertjax.model.matrices import fake_quantized, matrix_places
 from bertjax.tasks.task import Task
 from bertjax.types import Batch
 
+ROUNDING: Mapping[QuantizationAware, tuple[int, bool]] = {"int8": (8, True), "int4": (4, False)}
+"""Bits of weights, and whether the inputs of products are rounded too, to 8 bits."""
 RATES = {"correct": "accuracy"}  # sums whose name changes when they are divided by the count
 
 
@@ -29,6 +34,8 @@ class TaskObjective:
     tasks: tuple[Task, ...]
     reinit_layers: int = 0
     """Number of top layers that stay new, not taken from `init_from` (arXiv 2006.05987)."""
+    quantization_aware: QuantizationAware = field(default="none", kw_only=True)
+    """How the loss rounds matrices; evaluations do not."""
 
     @cached_property
     def by_name(self) -> dict[str, Task]:
@@ -100,8 +107,22 @@ class TaskObjective:
     ) -> dict[str, dict[str, Array]]:
         """Return the sums of the batch's task under its name. Dropout is on if a `key` is given."""
         task, plain = self.by_name[task_of(batch)], plain_batch(batch)
+        params = self.rounded(params)
         logits = task.logits(self.model, params, plain, key=key, layout=layout)
         return {task.name: task.sums(logits, plain)}
+
+    def rounded(self, params: Params) -> Params:
+        """Return what the loss is computed with: the matrices as `quantization_aware` rounds them.
+
+        They are rounded where they are read, inside the layers, and the gradient passes that.
+        """
+        if self.quantization_aware == "none":
+            return params
+        paths = [
+            *matrix_places(self.model),
+            *(f"{TASKS}/{task.name}/kernel" for task in self.tasks),
+        ]
+        return fake_quantized(params, paths, *ROUNDING[self.quantization_aware])
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Array) -> Array:
         """Return the summed loss, in nats, divided by `counts`; these may be of a larger batch."""

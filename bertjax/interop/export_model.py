@@ -138,7 +138,8 @@ def _write(
     elif format == "tensorflow":
         _save_tensorflow(part, model, tokenizer, head)
     else:
-        _save_program(part, format, model, tokenizer, head, outputs)
+        served = served_model(model.config.model, model.params, outputs, head)
+        save_program(part, format, served, tokenizer)
 
 
 def _save_tensorflow(
@@ -170,20 +171,14 @@ def _save_tensorflow(
     tensorflow.save(path, model.config.model, params, tokenizer)
 
 
-def _save_program(
-    path: epath.Path,
-    format: str,
-    model: TrainedModel,
-    tokenizer: Tokenizer | None,
-    head: TaskHead | None,
-    outputs: Sequence[str],
+def save_program(
+    path: epath.Path, format: str, model: ServedModel, tokenizer: Tokenizer | None
 ) -> None:
-    config = model.config.model
-    served = served_model(config, model.params, outputs, head)
-    if head is not None:
-        description = json.dumps(head.to_dict(), indent=2) + "\n"
+    """Write a program, what describes its head, and the tokenizer into a folder."""
+    if model.head is not None:
+        description = json.dumps(model.head.to_dict(), indent=2) + "\n"
         write_whole(new_program(path, TASK) / TASK, description.encode())
-    PROGRAMS[format](served, path)
+    PROGRAMS[format](model, path)
     if tokenizer is not None:
         # With the length at which `transformers` truncates: a longer row is an error in a program.
-        tokenizer.save(path, config.max_length)
+        tokenizer.save(path, model.config.max_length)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -10,6 +11,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.model.layers import Linear, Norm, dropout, initial
 from bertjax.model.layout import HIDDEN, Layout
+from bertjax.model.matrix import Matrix
 
 
 class Embeddings(nn.Module):
@@ -48,13 +50,17 @@ class Embeddings(nn.Module):
         c, layout = self.config, self.layout
         # The layout makes the compiler gather the table from the devices before the lookup.
         # Otherwise it would move the whole batch between devices.
-        summed = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
+        words = jax.tree.map(lambda x: layout(x, "vocab", None), self.word.embedding)
+        if isinstance(words, Matrix):
+            summed = words.rows(input_ids)
+        else:
+            summed = jnp.take(words, input_ids, axis=0)
         if c.positions == "learned":
-            summed = summed + self.position(position_ids + c.position_offset)
+            summed = summed + _vectors(self.position, position_ids + c.position_offset)
         if c.positions == "sinusoidal":
             summed = summed + sinusoids(position_ids + c.position_offset, c.embedding_width)
         if c.type_vocab_size:
-            summed = summed + self.token_type(segment_ids)
+            summed = summed + _vectors(self.token_type, segment_ids)
         summed = layout(summed, *HIDDEN)
         has_dropout = "embeddings" in c.dropout_places and not deterministic
         key = self.make_rng("dropout") if has_dropout else None
@@ -65,6 +71,11 @@ class Embeddings(nn.Module):
         if not c.embedding_size:
             return embedded
         return layout(self.projection(embedded), *HIDDEN)
+
+
+def _vectors(table: nn.Embed, ids: Array) -> Array:
+    vectors: Array | Matrix = table.embedding
+    return vectors.rows(ids) if isinstance(vectors, Matrix) else table(ids)
 
 
 def sinusoids(positions_BxL: Array, width: int) -> Array:

@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model import random_bits
 from bertjax.model.layout import Layout, Names
+from bertjax.model.matrix import Matrix
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -173,7 +174,17 @@ class Linear(nn.Module):
 
     def __call__(self, x: Array, kept: Array | None = None) -> Array:
         """Return the product with `x`; `kept` is that of `linear`."""
-        return linear(x.astype(self.config.dtype), *self.flat(), self.feeds_kernel, kept)
+        x = x.astype(self.config.dtype)
+        if not isinstance(self.kernel, Matrix):
+            return linear(x, *self.flat(), self.feeds_kernel, kept)
+        product = self.kernel.product(x, len(self.inputs)).astype(x.dtype)
+        bias = self.bias.reshape(-1) if self.use_bias else None
+        return _with_bias(product, bias, self.feeds_kernel)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the kernel is a `Matrix`, which has no `flat` form."""
+        return isinstance(self.kernel, Matrix)
 
 
 def linear(
@@ -192,6 +203,10 @@ def linear(
     `kept` alone, it is left out.
     """
     product = jnp.dot(x, kernel) if kept is None else _product_of_kept(x, kept, kernel)
+    return _with_bias(product, bias, feeds_kernel)
+
+
+def _with_bias(product: Array, bias: Array | None, feeds_kernel: bool) -> Array:
     if bias is None:
         return product
     return (_add_bias_before_kernel if feeds_kernel else _add_bias)(product, bias)

@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec
 
 from bertjax.config import ModelConfig
 from bertjax.model.functional import Params
+from bertjax.model.matrix import Matrix
 
 
 def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
@@ -33,9 +34,9 @@ def linear(config: ModelConfig, head: Params, x: Array) -> Array:
 
     The product is in `config.dtype`, its sums and the bias in float32.
     """
-    product = jnp.dot(
-        x.astype(config.dtype),
-        head["kernel"].astype(config.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    x, kernel = x.astype(config.dtype), head["kernel"]
+    if isinstance(kernel, Matrix):
+        product = kernel.product(x, inputs=1).astype(jnp.float32)
+    else:
+        product = jnp.dot(x, kernel.astype(config.dtype), preferred_element_type=jnp.float32)
     return product + head["bias"].reshape((1,) * (x.ndim - 1) + (-1,))

@@ -590,3 +590,39 @@ def test_a_head_on_tokens_trains_the_pooler_that_begins_as_the_masked_word_head(
     distance = np.abs(begun["transform"]["kernel"] - ended["kernel"]).max()
     # 24 steps of 6e-3 at most; new kernels are 0.1 and more apart from each other.
     assert 0 < distance < 0.15
+
+
+@pytest.mark.slow
+def test_a_run_that_rounds_to_eight_bits_learns_and_continues_bit_for_bit(start, texts, tmp_path):
+    config = config_of(
+        f"good:classification={texts}",
+        init_from=str(start),
+        finetune={"quantization_aware": "int8"},
+    )
+
+    def stop(what, done, total):
+        if (what, done) == ("train", 21):
+            signal.raise_signal(signal.SIGTERM)
+
+    a, b = epath.Path(tmp_path / "a"), epath.Path(tmp_path / "b")
+    fit(config, a)
+    assert max(scores_of(a).values()) > 0.95
+    assert fit(config, b, progress=stop)[1].stopped
+    fit(config, b)
+    assert comparable(a) == comparable(b)
+    assert identical(load_finetuned(a).params, load_finetuned(b).params)
+    changed = dataclasses.replace(config.finetune, quantization_aware="int4")
+    with pytest.raises(UserError, match="quantization_aware"):
+        fit(dataclasses.replace(config, finetune=changed), a)
+
+
+def test_a_decoder_which_no_program_of_integers_has_is_not_trained_for_one(tmp_path):
+    lines = [(text, text.upper()) for text in ("the cat", "a dog", "one bird", "no paris")]
+    write_table(tmp_path / "train.tsv", lines, ("source", "target"))
+    write_table(tmp_path / "validation.tsv", lines, ("source", "target"))
+    config = config_of(
+        f"turn:seq2seq={tmp_path}", finetune={"quantization_aware": "int8", "max_seq_length": 16}
+    )
+    prepared = finetune.prepare(config, TOKENIZER)
+    with pytest.raises(UserError, match="quantization_aware: found int8, expected none for turn"):
+        finetune.resolve(config, prepared, ())

@@ -1,5 +1,7 @@
 """The choice of what is pruned: numbers from shares, and in each layer the least important ones."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bertjax.compression.prune.importance import Method, importance
@@ -33,8 +35,10 @@ def kept_count(total: int, share: float, where: str, multiple: int = 1) -> int:
     return kept
 
 
-def least_important_pruned(gradients: np.ndarray, kept: int, method: Method) -> np.ndarray:
-    """Return which of M heads or units stay in each of N layers, ascending, int64 [N, kept].
+def most_important(
+    gradients: np.ndarray, counts: Sequence[int] | np.ndarray, method: Method
+) -> list[np.ndarray]:
+    """Return which of M heads or units stay in each of N layers: ascending, int64 [counts[layer]].
 
     `gradients` [E, N, M] are those of the examples with respect to the masks. With `fisher`, pruned
     ones are then exchanged for kept ones while this makes the loss of all of them together smaller
@@ -42,14 +46,14 @@ def least_important_pruned(gradients: np.ndarray, kept: int, method: Method) -> 
     """
     by_layer = importance(gradients, method)
     chosen = []
-    for layer, values in enumerate(by_layer):
+    for layer, (values, kept) in enumerate(zip(by_layer, counts, strict=True)):
         order = np.argsort(-values, kind="stable")
         stays = np.zeros(len(values), bool)
         stays[order[:kept]] = True
         if method == "fisher":
             stays = exchanged(gradients[:, layer], stays)
         chosen.append(np.flatnonzero(stays))
-    return np.stack(chosen)
+    return chosen
 
 
 def exchanged(gradients_ExM: np.ndarray, stays: np.ndarray) -> np.ndarray:
@@ -92,12 +96,7 @@ def counts_within(
     if it leaves no head and no unit.
     """
     groups, units = heads_NxG.shape[1], units_NxF.shape[1]
-    check(
-        0 <= share < 1,
-        where="--flops",
-        found=share,
-        expected="a share to prune: 0 or more, and less than 1",
-    )
+    check_share(share)
     budget = (1 - share) * (groups * costs[0] + units * costs[1])
     lost_heads, lost_units = _sums_of_least(heads_NxG), _sums_of_least(units_NxF)
     best: tuple[float, int, int] | None = None
@@ -115,6 +114,74 @@ def counts_within(
             expected="a share that leaves a head and a unit in each layer",
         )
     return best[1], best[2]
+
+
+def counts_by_layer(importance_NxM: np.ndarray, share: float, where: str) -> np.ndarray:
+    """Return how many of each layer stay if a `share` of those of all layers is pruned, int64 [N].
+
+    The most important ones of all stay, and the most important one of each layer, without which no
+    layer would be left. Raises the errors of `kept_count`.
+
+    >>> counts_by_layer(np.array([[4.0, 3.0], [2.0, 1.0]]), 0.25, "--heads")
+    array([2, 1])
+    """
+    layers, parts = importance_NxM.shape
+    ranks = _by_rank(importance_NxM)
+    count = max(kept_count(layers * parts, share, where), layers)
+    kept = np.sort(ranks, axis=None, kind="stable")[count - 1]
+    return np.asarray((ranks <= kept).sum(axis=1))
+
+
+def _by_rank(worth_NxM: np.ndarray) -> np.ndarray:
+    """Return the rank of each, from 0; the first of each layer comes before all others."""
+    worth = worth_NxM.astype(np.float64)
+    best = worth.argmax(axis=1)
+    worth[np.arange(len(worth)), best] = np.inf
+    order = np.argsort(-worth, axis=None, kind="stable")
+    ranks = np.empty(worth.size, np.int64)
+    ranks[order] = np.arange(worth.size)
+    return ranks.reshape(worth.shape)
+
+
+def counts_by_layer_within(
+    heads_NxG: np.ndarray, units_NxF: np.ndarray, costs: tuple[float, float], share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many heads and units of each layer stay if a `share` of their cost is pruned.
+
+    Those stay that are the most important for their cost, of all layers, as far as the rest of the
+    cost goes; one of each kind in each layer stays anyway. `costs` are those of one head and of one
+    unit. The results are int64 [N]. Raises `UserError` for a share that leaves less than these.
+    """
+    check_share(share)
+    layers, groups = heads_NxG.shape
+    units = units_NxF.shape[1]
+    budget = (1 - share) * layers * (groups * costs[0] + units * costs[1])
+    check(
+        layers * (costs[0] + costs[1]) <= budget,
+        where="--flops",
+        found=f"{share:g}",
+        expected="a share that leaves a head and a unit in each layer",
+    )
+    worth = np.concatenate([heads_NxG / costs[0], units_NxF / costs[1]], axis=1)
+    # One of each kind and layer comes first.
+    first = np.concatenate([_by_rank(heads_NxG) < layers, _by_rank(units_NxF) < layers], axis=1)
+    order = np.argsort(-np.where(first, np.inf, worth), axis=None, kind="stable")
+    cost = np.tile(np.repeat(costs, (groups, units)), (layers, 1)).reshape(-1)
+    stays = np.zeros(worth.size, bool)
+    # Rounded sums may exceed a share of 0 by a little.
+    stays[order[np.cumsum(cost[order]) <= budget * (1 + 1e-9)]] = True
+    kept = stays.reshape(worth.shape)
+    return kept[:, :groups].sum(axis=1), kept[:, groups:].sum(axis=1)
+
+
+def check_share(share: float) -> None:
+    """Raise `UserError` for a share of the FLOPs that is not in 0..1."""
+    check(
+        0 <= share < 1,
+        where="--flops",
+        found=share,
+        expected="a share to prune: 0 or more, and less than 1",
+    )
 
 
 def _sums_of_least(importance_NxM: np.ndarray) -> np.ndarray:

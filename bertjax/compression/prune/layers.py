@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from bertjax.compression.prune.structure import cut, everything
+from bertjax.compression.prune.structure import cut, whole_layers
 from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.model.functional import Params
@@ -81,12 +81,11 @@ def kept_by_loss(
     `loss` is measured for the model without each layer. Raises `UserError` where a layer cannot be
     left out.
     """
-    parts, losses = everything(config), []
+    losses = []
     batches = list(batches)
     for layer in range(config.num_hidden_layers):
         others = np.delete(np.arange(config.num_hidden_layers), layer)
-        left = parts._replace(layers=others, heads=parts.heads[others], units=parts.units[others])
-        smaller, smaller_params = cut(config, params, left)
+        smaller, smaller_params = cut(config, params, whole_layers(config, others))
         measured = [float(loss(smaller, smaller_params, batch)) for batch in batches]
         losses.append(float(np.mean(measured)))
     order = np.argsort(-np.asarray(losses), kind="stable")

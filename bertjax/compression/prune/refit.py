@@ -142,17 +142,19 @@ def refitted(config: ModelConfig, params: Params, kept: Kept, found: Grams) -> P
     }
 
 
-def _solved(linear: Params, products: np.ndarray, columns: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a linear layer [N, M, D] solved for `columns` [N, m] of its inputs."""
+def _solved(
+    linear: Params, products: np.ndarray, columns: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return a linear layer [N, M, D] solved for those of its inputs that each layer keeps."""
     kernel = np.array(linear["kernel"], np.float32)
     width = kernel.shape[-1]
     result = {**linear, "kernel": kernel}
     has_bias = "bias" in linear
     if has_bias:
         result["bias"] = np.array(linear["bias"], np.float32)
-    if columns.shape[1] == products.shape[1] - 1:
-        return result
     for layer, stays in enumerate(columns):
+        if len(stays) == products.shape[1] - 1:
+            continue  # all of them
         gram = products[layer].astype(np.float64)
         flat = kernel[layer].reshape(-1, width)
         weights = flat.astype(np.float64)

@@ -1,9 +1,11 @@
 """Cutting: a smaller dense model that has some of another model's layers, heads and units.
 
-Each layer loses the same number, because the layers are one stack, but each its own ones.
+Each layer loses its own ones. In a run each loses the same number, because the layers are one
+stack; in an ONNX program they need not.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,23 +26,24 @@ class Kept(NamedTuple):
 
     layers: np.ndarray
     """Numbers of the layers, int64 [N]."""
-    heads: np.ndarray
-    """Numbers of each layer's groups of heads, int64 [N, G]; without `num_key_value_heads` a group
-    is one head. With `share_layers` N is 1 here.
+    heads: Sequence[np.ndarray]
+    """Numbers of the groups of heads of each of N layers, int64 [G]; without `num_key_value_heads`
+    a group is one head. With `share_layers` N is 1 here.
     """
-    units: np.ndarray
-    """Numbers of each layer's feed-forward units, int64 [N, F]; as for `heads`."""
+    units: Sequence[np.ndarray]
+    """Numbers of the feed-forward units of each layer, int64 [F]; as for `heads`."""
 
 
 def everything(config: ModelConfig) -> Kept:
     """Return what stays if nothing is pruned."""
-    stack = stack_size(config)
+    return whole_layers(config, np.arange(config.num_hidden_layers))
+
+
+def whole_layers(config: ModelConfig, layers: np.ndarray) -> Kept:
+    """Return what stays if only some layers do, each with all of its parts."""
     heads, units = np.arange(config.key_value_heads), np.arange(config.intermediate_size)
-    return Kept(
-        np.arange(config.num_hidden_layers),
-        np.tile(heads, (stack, 1)),
-        np.tile(units, (stack, 1)),
-    )
+    stack = 1 if config.share_layers else len(layers)
+    return Kept(layers, [heads] * stack, [units] * stack)
 
 
 def stack_size(config: ModelConfig) -> int:
@@ -55,24 +58,33 @@ def cut(config: ModelConfig, params: Params, kept: Kept) -> tuple[ModelConfig, P
     tasks, stay as they are. Raises `UserError` for a model whose parts cannot be taken out.
     """
     smaller = _smaller_config(config, kept)
-    index = {"heads": kept.heads, "units": kept.units}
-    queries = _within(kept.heads, config.num_attention_heads // config.key_value_heads)
     old = flatten_dict(params, sep="/")
-    new: dict[str, Any] = {}
-    for path, leaf in old.items():
+    new = {path: np.stack(layers) for path, layers in cut_layers(config, old, kept).items()}
+    return smaller, unflatten_dict({**old, **new}, sep="/")
+
+
+def cut_layers(
+    config: ModelConfig, params: Mapping[str, Any], kept: Kept
+) -> dict[str, list[np.ndarray]]:
+    """Return what is left of the parameters of the layers, one array a layer, by their path.
+
+    `params` are flat, such as `encoder/layers/mlp/up/kernel`.
+    """
+    queries = _within(kept.heads, config.num_attention_heads // config.key_value_heads)
+    index = {"queries": queries, "heads": kept.heads, "units": kept.units}
+    new: dict[str, list[np.ndarray]] = {}
+    for path, leaf in params.items():
         if not path.startswith(LAYERS):
-            new[path] = leaf
             continue
-        tensor = np.asarray(leaf)
+        layers = list(np.asarray(leaf))
         if not config.share_layers:
-            tensor = tensor[kept.layers]
+            layers = [layers[number] for number in kept.layers]
         which, axis = _cut_axis(path.removeprefix(LAYERS))
-        if which == "queries":
-            tensor = _taken(tensor, queries, axis)
-        elif which:
-            tensor = _taken(tensor, index[which], axis)
-        new[path] = tensor
-    return smaller, unflatten_dict(new, sep="/")
+        if which:
+            pairs = zip(layers, index[which], strict=True)
+            layers = [np.take(layer, numbers, axis - 1) for layer, numbers in pairs]
+        new[path] = layers
+    return new
 
 
 def _cut_axis(path: str) -> tuple[str, int]:
@@ -95,16 +107,10 @@ def _cut_axis(path: str) -> tuple[str, int]:
     return "", 0
 
 
-def _taken(tensor: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
-    """Return the elements `index` [N, ...] of each of N layers along an axis of the tensor."""
-    layers = [np.take(own, kept, axis - 1) for own, kept in zip(tensor, index, strict=True)]
-    return np.stack(layers)
-
-
-def _within(groups: np.ndarray, size: int) -> np.ndarray:
+def _within(groups: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
     """Return the numbers of heads of queries from those of their groups of `size` heads."""
-    heads = groups[:, :, None] * size + np.arange(size)[None, None, :]
-    return heads.reshape(len(groups), -1)
+    within = np.arange(size)[None, :]
+    return [(own[:, None] * size + within).reshape(-1) for own in groups]
 
 
 def part_costs(config: ModelConfig, length: int) -> tuple[float, float]:
@@ -118,14 +124,15 @@ def part_costs(config: ModelConfig, length: int) -> tuple[float, float]:
     return 2.0 * (kernels + products), 2.0 * matrices * config.hidden_size
 
 
-def head_columns(config: ModelConfig, groups: np.ndarray) -> np.ndarray:
-    """Return the columns of groups of heads [N, G] among those of all heads, int64 [N, m]."""
+def head_columns(config: ModelConfig, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the columns of each layer's groups of heads among those of all heads, int64 [m]."""
     share = config.num_attention_heads // config.key_value_heads
     return _within(groups, share * config.head_width)
 
 
 def _smaller_config(config: ModelConfig, kept: Kept) -> ModelConfig:
-    groups, units = kept.heads.shape[1], kept.units.shape[1]
+    # Of a stack: each layer has as many.
+    groups, units = len(kept.heads[0]), len(kept.units[0])
     check_parts(
         config,
         heads=groups < config.key_value_heads,

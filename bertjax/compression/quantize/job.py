@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +20,9 @@ from bertjax.compression.held_out import measure_of
 from bertjax.compression.latency import Latency, Timed, measure_latency
 from bertjax.compression.measuring import Measuring
 from bertjax.compression.quantize.calibration import calibration_rows
-from bertjax.compression.quantize.graph_weights import (
-    Weight,
-    check_types,
-    quantizable_weights,
-    read_graph,
-    stored_bytes,
-    untie,
-)
-from bertjax.compression.quantize.onnx_quantizer import Rows, quantize_file
+from bertjax.compression.quantize.form import Form
+from bertjax.compression.quantize.onnx_form import OnnxForm
+from bertjax.compression.quantize.onnx_quantizer import Rows
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.quantize.sensitivity import (
     errors_of_weights,
@@ -36,19 +30,21 @@ from bertjax.compression.quantize.sensitivity import (
     relative_error,
     some_rows,
 )
+from bertjax.compression.quantize.stablehlo_form import StablehloForm
 from bertjax.compression.runtimes.process import RuntimeModel, available_threads, opened
 from bertjax.errors import check
 from bertjax.interop.export_model import export_model
-from bertjax.interop.programs.onnx.export import PROGRAM, WEIGHTS
 from bertjax.progress import Progress
 from bertjax.storage.output_record import RECORD
 from bertjax.training import checkpoint
+
+FLOAT, INTEGER = "float32", "integers"
 
 log = logging.getLogger("bertjax")
 
 
 class _Attempt(NamedTuple):
-    """A quantized file and what was found of it."""
+    """A quantized program and what was found of it."""
 
     folder: Path
     kept: tuple[str, ...]
@@ -80,51 +76,51 @@ class Job:
         scratch = part / "scratch"
         scratch.mkdir()
         exact = scratch / "float32"
-        export_model(self.run, exact, "onnx", task=asked.task, outputs=(measure.output,))
-        with opened(exact, "onnx", threads=self.threads) as model:
+        export_model(
+            self.run, exact, self.options.format, task=asked.task, outputs=(measure.output,)
+        )
+        form = self._form(exact, scratch, measure.output, rows)
+        with opened(exact, form.runtime, threads=self.threads) as model:
             predict = _predict(model, measure.output)
             before = measure.figure(predict)
             log.info("float32: %s %.4f", before.name, before.value)
-            attempt = self._attempt(exact, scratch, measure, before, predict, rows)
+            attempt = self._attempt(form, scratch, measure, before, predict)
             what = f"{self.options.name}, activations {self.options.activations}"
             check_loss(what, before, attempt.figure, self.bound)
-            latency = self._latency(model, attempt, measure.output)
+            latency = self._latency(form, model, attempt, measure.output)
             runtime = model.version
         variants = [
-            Variant("float32", runtime, stored_bytes(exact), before, latency["float32"]),
+            Variant(FLOAT, runtime, form.stored_bytes(exact), before, latency[FLOAT]),
             Variant(
                 self.options.name,
                 runtime,
-                stored_bytes(attempt.folder),
+                form.stored_bytes(attempt.folder),
                 attempt.figure,
-                latency["int8"],
+                latency[INTEGER],
             ),
         ]
         # The sizes above are of files that move now.
-        _put_files(part, exact, attempt.folder)
+        _put_files(part, exact, attempt.folder, form)
         write_card(epath.Path(part), self._card(variants, attempt, target, license))
         shutil.rmtree(scratch)
 
+    def _form(self, exact: Path, scratch: Path, output: str, rows: Rows) -> Form:
+        if self.options.format == "onnx":
+            return OnnxForm(exact, scratch, self.options, rows)
+        return StablehloForm(self.run, output, self.options, self.measuring.task, rows)
+
     def _attempt(
-        self,
-        exact: Path,
-        scratch: Path,
-        measure: Measure,
-        before: Figure,
-        predict: Predict,
-        rows: Rows,
+        self, form: Form, scratch: Path, measure: Measure, before: Figure, predict: Predict
     ) -> _Attempt:
         """Quantize all weights, and fewer of them as long as the figure is out of bounds."""
-        source = _untied(exact, scratch)
-        weights = quantizable_weights(read_graph(source))
+        weights = form.weights()
         check(
             len(weights) > 0,
             where=self.source,
             found="no matrix that can be quantized",
             expected="one or more",
         )
-        written = _Quantizer(self.options, source, weights, rows, self.threads)
-        attempt = written.attempt(scratch / "kept0", (), measure)
+        attempt = self._measured(form, scratch / "kept0", (), measure)
         most = min(self.options.float_layers, len(weights) - 1)
         if not most or relative_loss(before, attempt.figure) <= self.bound:
             return attempt
@@ -132,19 +128,31 @@ class Job:
         some = some_rows(measure.batches())
         outputs = [predict(inputs) for inputs in some]
 
-        def error(folder: Path, weight: Weight) -> float:
-            written.write(folder, [weight])
-            with opened(folder, "onnx", threads=self.threads) as model:
+        def error(folder: Path, weight: str) -> float:
+            form.write(folder, [weight])
+            with opened(folder, form.runtime, threads=self.threads) as model:
                 return relative_error(outputs, some, _predict(model, measure.output))
 
         errors = errors_of_weights(weights, error, scratch, self.progress)
         worst = sorted(errors, key=lambda name: -errors[name])
         for count in keep_counts(most):
-            attempt = written.attempt(scratch / f"kept{count}", tuple(worst[:count]), measure)
+            kept = tuple(worst[:count])
+            attempt = self._measured(form, scratch / f"kept{count}", kept, measure)
             log.info("%d in float: %s", count, loss_text(before, attempt.figure))
             if relative_loss(before, attempt.figure) <= self.bound:
                 break
         return attempt
+
+    def _measured(
+        self, form: Form, folder: Path, kept: tuple[str, ...], measure: Measure
+    ) -> _Attempt:
+        """Write a program with all weights as integers but the `kept` ones; load and measure it."""
+        folder.mkdir()
+        form.write(folder, [name for name in form.weights() if name not in kept])
+        with opened(folder, form.runtime, threads=self.threads) as model:
+            types = form.check_types(folder, model, kept)
+            figure = measure.figure(_predict(model, measure.output))
+        return _Attempt(folder, kept, types, figure)
 
     def _calibration(self) -> Rows:
         options = self.options
@@ -154,13 +162,13 @@ class Job:
         return calibration_rows(self.run, options.calibration, count, self.measuring.task)
 
     def _latency(
-        self, model: RuntimeModel, attempt: _Attempt, output: str
+        self, form: Form, model: RuntimeModel, attempt: _Attempt, output: str
     ) -> dict[str, tuple[Latency, ...]]:
         if not self.measuring.seconds:
-            return {"float32": (), "int8": ()}
+            return {FLOAT: (), INTEGER: ()}
         config = checkpoint.read_checkpoint_config(checkpoint.find_checkpoint(self.run)[1]).model
-        with opened(attempt.folder, "onnx", threads=self.threads) as quantized:
-            models = {"float32": Timed(model, [output]), "int8": Timed(quantized, [output])}
+        with opened(attempt.folder, form.runtime, threads=self.threads) as quantized:
+            models = {FLOAT: Timed(model, [output]), INTEGER: Timed(quantized, [output])}
             return measure_latency(
                 models, config.vocab_size, config.max_length, seconds=self.measuring.seconds
             )
@@ -191,63 +199,21 @@ class Job:
             max_loss=self.bound,
             license=license,
             threads=self.threads,
-            tags=("onnx", f"int{options.bits}"),
+            tags=(options.format, f"int{options.bits}"),
             notes=notes,
         )
-
-
-@dataclass(frozen=True)
-class _Quantizer:
-    """A float32 file, from which files with integers are made."""
-
-    options: QuantizeOptions
-    source: Path
-    weights: Sequence[Weight]
-    calibration: Rows
-    threads: int
-
-    def write(self, folder: Path, weights: Sequence[Weight]) -> None:
-        """Write the file with these weights as integers into a folder."""
-        external = (self.source.parent / WEIGHTS).exists()
-        target = folder / PROGRAM
-        quantize_file(
-            self.source,
-            target,
-            self.options,
-            weights,
-            calibration=self.calibration,
-            external=external,
-        )
-
-    def attempt(self, folder: Path, kept: tuple[str, ...], measure: Measure) -> _Attempt:
-        """Write a file with all weights as integers but the `kept` ones, load it and measure it."""
-        folder.mkdir()
-        self.write(folder, [weight for weight in self.weights if weight.name not in kept])
-        types = check_types(folder / PROGRAM, self.weights, kept)
-        with opened(folder, "onnx", threads=self.threads) as model:
-            figure = measure.figure(_predict(model, measure.output))
-        return _Attempt(folder, kept, types, figure)
-
-
-def _untied(exact: Path, scratch: Path) -> Path:
-    """Return the file to quantize: the exported one, or one without transposed tables."""
-    if (exact / WEIGHTS).exists():
-        return exact / PROGRAM
-    folder = scratch / "untied"
-    folder.mkdir()
-    return folder / PROGRAM if untie(exact / PROGRAM, folder / PROGRAM) else exact / PROGRAM
 
 
 def _predict(model: RuntimeModel, output: str) -> Predict:
     return lambda inputs: model.predict(inputs, [output])[output]
 
 
-def _put_files(part: Path, exact: Path, quantized: Path) -> None:
+def _put_files(part: Path, exact: Path, quantized: Path, form: Form) -> None:
     """Move the quantized program into the output, and what lies beside the float32 one."""
     for file in quantized.iterdir():
         file.rename(part / file.name)
     for file in exact.iterdir():
-        if file.name not in (PROGRAM, WEIGHTS, RECORD):
+        if file.name not in (*form.files, RECORD):
             file.rename(part / file.name)
 
 

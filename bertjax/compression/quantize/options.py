@@ -1,5 +1,6 @@
 """The choices of `quantize`, checked before anything is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -7,14 +8,17 @@ from bertjax.errors import check
 
 Activations = Literal["none", "dynamic", "static"]
 Granularity = Literal["channel", "tensor"]
-BITS = (8,)
-"""Numbers of bits that all three kinds of activations have in ONNX Runtime."""
+Format = Literal["onnx", "stablehlo"]
+BITS: Mapping[str, tuple[int, ...]] = {"onnx": (8,), "stablehlo": (4, 8)}
+"""Numbers of bits of weights in each format. ONNX Runtime has 8 for all kinds of activations."""
 
 
 @dataclass(frozen=True)
 class QuantizeOptions:
     """How a model becomes one of int8."""
 
+    format: Format = "onnx"
+    """The program: an ONNX file by ONNX Runtime's quantizer, or one of jax.export by qwix."""
     bits: int = 8
     """Bits of a weight."""
     activations: Activations = "dynamic"
@@ -36,13 +40,8 @@ class QuantizeOptions:
     """Rows that ranges are measured on."""
 
     def __post_init__(self) -> None:
-        check(
-            self.bits in BITS,
-            where="--bits",
-            found=self.bits,
-            expected=f"one of {', '.join(map(str, BITS))}",
-        )
-        for name, kind in (("activations", Activations), ("granularity", Granularity)):
+        choices = {"format": Format, "activations": Activations, "granularity": Granularity}
+        for name, kind in choices.items():
             value, known = getattr(self, name), get_args(kind)
             check(
                 value in known,
@@ -50,6 +49,19 @@ class QuantizeOptions:
                 found=repr(value),
                 expected=f"one of {', '.join(known)}",
             )
+        known_bits = " or ".join(map(str, BITS[self.format]))
+        check(
+            self.bits in BITS[self.format],
+            where="--bits",
+            found=self.bits,
+            expected=f"{known_bits} in format {self.format}",
+        )
+        check(
+            self.bits == 8 or self.activations == "none",
+            where="--activations",
+            found=self.activations,
+            expected=f"none with --bits {self.bits}: products are of 8 bits",
+        )
         check(
             0 <= self.float_layers <= 1000,
             where="--float-layers",

@@ -1,4 +1,4 @@
-"""The function behind `bertjax quantize`: an ONNX program of int8, measured and held to a bound."""
+"""The function behind `bertjax quantize`: a program of int8, measured and held to a bound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,15 +16,21 @@ from bertjax.compression.card import (
 from bertjax.compression.gate import parse_bound
 from bertjax.compression.measuring import Measuring
 from bertjax.compression.quantize.job import Job
-from bertjax.compression.quantize.options import QuantizeOptions
+from bertjax.compression.quantize.options import Format, QuantizeOptions
 from bertjax.compression.source_model import as_run, version_of_source
 from bertjax.errors import check, require_package
 from bertjax.given_files import place_of
-from bertjax.interop.programs.onnx.export import PROGRAM
+from bertjax.interop.export_model import LAST
 from bertjax.progress import Progress, silent
 from bertjax.storage import exact_version_of, is_local, read_json
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
+
+PACKAGES: Mapping[Format, Mapping[str, str]] = {
+    "onnx": {"onnx": "onnx", "onnxruntime": "onnx"},
+    "stablehlo": {"qwix": "quantize"},
+}
+"""The packages that make each format, with the extra of bertjax that each is in."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,12 @@ def quantize(
     license: str = "",
     progress: Progress = silent,
 ) -> Quantized:
-    """Write a run, a checkpoint or a folder of `transformers` as an ONNX program of int8.
+    """Write a run, a checkpoint or a folder of `transformers` as a program of int8.
 
-    The new folder has `model.onnx`, the tokenizer, `task.json` of a fine-tuned model, and the card.
-    The program was loaded in ONNX Runtime, the types of its tensors were checked, and its figure
-    was measured, beside that of the float32 program. `drop` is passed to `import_model`.
+    The new folder has the files of `options.format`, the tokenizer, `task.json` of a fine-tuned
+    model, and the card. The program was loaded in its runtime, the types of its tensors were
+    checked, and its figure was measured, beside that of the float32 program. `drop` is passed to
+    `import_model`.
 
     Raises `BoundError` if the figure loses more than `measuring.max_loss`, and `UserError` if the
     model cannot be exported or measured, or if the folder has other files.
@@ -66,8 +73,8 @@ def quantize(
     bound = parse_bound(measuring.max_loss)
     if license:
         check_license(license)
-    for package in ("onnx", "onnxruntime"):
-        require_package(package, extra="onnx")
+    for package, extra in PACKAGES[options.format].items():
+        require_package(package, extra=extra)
     path, origin = place_of(folder), place_of(source)
     check(is_local(path), where="--to", found=str(path), expected="a folder on a disk")
     request = request_digest(
@@ -79,7 +86,7 @@ def quantize(
         drop=list(drop),
         license=license,
     )
-    with folder_written_whole(path, "quantize", request, last=PROGRAM) as part:
+    with folder_written_whole(path, "quantize", request, last=LAST[options.format]) as part:
         if part is not None:
             with as_run(origin, Path(part) / "imported", drop) as run:
                 job = Job(str(origin), run, options, measuring, bound, progress)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from bertjax.compression.figures import Predict
-from bertjax.compression.quantize.graph_weights import Weight
 from bertjax.progress import Progress, silent
 
 MOST_ROWS = 32
@@ -46,8 +45,8 @@ def relative_error(
 
 
 def errors_of_weights(
-    weights: Sequence[Weight],
-    quantized_error: Callable[[Path, Weight], float],
+    weights: Sequence[str],
+    quantized_error: Callable[[Path, str], float],
     scratch: Path,
     progress: Progress = silent,
 ) -> dict[str, float]:
@@ -59,7 +58,7 @@ def errors_of_weights(
     for number, weight in enumerate(weights):
         folder = scratch / "one"
         folder.mkdir()
-        errors[weight.name] = quantized_error(folder, weight)
+        errors[weight] = quantized_error(folder, weight)
         shutil.rmtree(folder)
         progress("errors of single weights", number + 1, len(weights))
     return errors

@@ -44,6 +44,8 @@ class RuntimeModel:
         """The runtime with its version, such as `onnxruntime 1.32.0`."""
         self.outputs: tuple[str, ...] = tuple(header["outputs"])
         """Names of the outputs that it can compute."""
+        self.stored: Mapping[str, tuple[str, int]] = header["stored"]
+        """Type and bytes of each parameter in memory; empty if the runtime does not tell."""
 
     def predict(
         self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]

@@ -151,6 +151,8 @@ class StablehloProgram:
         exported = export.deserialize(bytearray(content))
         with np.load(folder / signature["params"], allow_pickle=False) as arrays:
             self._params = jax.device_put(dict(arrays))
+        self.stored = {name: (str(x.dtype), x.nbytes) for name, x in self._params.items()}
+        """Element type and bytes of each parameter."""
         self._call = jax.jit(exported.call)
         # XLA takes the number of threads from the environment: see `worker.py`.
         self.version = f"jax {jax.__version__}"

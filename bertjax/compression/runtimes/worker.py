@@ -31,7 +31,10 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         wire.send(answers, {"error": _described(error)})
         return 0
-    wire.send(answers, {"version": program.version, "outputs": list(program.outputs)})
+    facts: dict[str, Any] = {"version": program.version, "outputs": list(program.outputs)}
+    # Not all runtimes tell what they have in memory.
+    facts["stored"] = getattr(program, "stored", {})
+    wire.send(answers, facts)
     questions = sys.stdin.buffer
     while True:
         try:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +44,27 @@ class ServedModel:
     """A model and the outputs that its exported program computes; see `served_model`."""
 
     config: ModelConfig
-    params: Mapping[str, np.ndarray]
-    """The parameters that the outputs need, by their path, such as `pooler/kernel`."""
+    params: Mapping[str, Any]
+    """The parameters that the outputs need, by their path, such as `pooler/kernel`: arrays.
+    For ONNX those of the layers may be lists of arrays of different sizes (pruning by layer).
+    """
     outputs: Mapping[str, OutputShape]
     """Shape of each output by its name; all outputs are float32."""
     head: TaskHead | None
     """The fine-tuned head that computes `logits`, if the model has one."""
+    read: Callable[[functional.Params], functional.Params] = dict
+    """Function from flat parameters, as `params` has them, to those of the model.
+
+    Some of these may be a `Matrix`, made of several arrays.
+    """
+
+    def with_read(self, read: Callable[[functional.Params], functional.Params]) -> "ServedModel":
+        """Return the model with another function that reads its parameters."""
+        return dataclasses.replace(self, read=read)
+
+    def with_params(self, params: Mapping[str, np.ndarray]) -> "ServedModel":
+        """Return the model with other stored parameters."""
+        return dataclasses.replace(self, params=params)
 
 
 def served_model(
@@ -127,7 +143,7 @@ def serving_function(model: ServedModel) -> ServingFunction:
     def serve(
         params: functional.Params, input_ids: Array, input_mask: Array, segment_ids: Array
     ) -> dict[str, Array]:
-        params = unflatten_dict(params, sep="/")
+        params = unflatten_dict(model.read(params), sep="/")
         batch = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
         hidden = functional.encode(config, params, batch).hidden_BxLxD
         computed = {"hidden": hidden}

@@ -72,7 +72,7 @@ def export_stablehlo(model: ServedModel, folder: epath.PathLike) -> None:
     }
     with written_whole(path / PARAMS) as file:
         # Arrays are keyword arguments: no path is `file` or `allow_pickle`, which savez defines.
-        np.savez(file, **model.params)  # type: ignore[arg-type]
+        np.savez(file, **model.params)
     write_whole(path / PROGRAM, bytes(exported.serialize()))
     write_whole(path / SIGNATURE, (json.dumps(signature, indent=2) + "\n").encode())
 

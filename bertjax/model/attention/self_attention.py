@@ -164,7 +164,7 @@ class SelfAttention(nn.Module):
     def _grouped(self, x_BxLxD: Array, kept: Array | None) -> Array:
         """Return queries, keys and values as the kernel takes them, [B, L, 3 * H * K]."""
         c, layers = self.config, (self.query, self.key, self.value)
-        if c.num_key_value_heads:
+        if c.num_key_value_heads or self.query.is_matrix:
             q, k, v = (self._heads(layer(x_BxLxD, kept), *KEYS) for layer in layers)
             flat = [x.reshape(*x_BxLxD.shape[:2], -1) for x in (q, k, v)]
             return self.layout(grouped(*flat), *ROWS)

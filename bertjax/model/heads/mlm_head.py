@@ -14,6 +14,7 @@ from bertjax.model.heads.fused_cross_entropy import fused_cross_entropy
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import ACTIVATIONS, Linear, Norm, constant, initial
 from bertjax.model.layout import Layout
+from bertjax.model.matrix import Matrix
 
 
 class MlmHead(nn.Module):
@@ -46,9 +47,16 @@ class MlmHead(nn.Module):
 
     def __call__(self, hidden_BxPxD: Array, word_embedding_VxE: Array) -> Array:
         """Return the logits, [B, P, V] float32."""
-        table = self._table(word_embedding_VxE).astype(self.config.dtype)
-        x_BxPxE = self._transformed(hidden_BxPxD)
-        logits_BxPxV = jnp.einsum("bpe,ve->bpv", x_BxPxE, table, preferred_element_type=jnp.float32)
+        table, x_BxPxE = self._table(word_embedding_VxE), self._transformed(hidden_BxPxD)
+        if isinstance(table, Matrix):
+            logits_BxPxV = table.row_products(x_BxPxE).astype(jnp.float32)
+        else:
+            logits_BxPxV = jnp.einsum(
+                "bpe,ve->bpv",
+                x_BxPxE,
+                table.astype(self.config.dtype),
+                preferred_element_type=jnp.float32,
+            )
         if "mlm" in self.config.biases:
             logits_BxPxV = logits_BxPxV + self.bias[None, None, :]
         return self.layout(logits_BxPxV, "batch", None, "vocab")

@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from bertjax.compression.prune.choice import (
+    counts_by_layer,
+    counts_by_layer_within,
     counts_within,
     exchanged,
     kept_count,
-    least_important_pruned,
+    most_important,
 )
 from bertjax.errors import UserError
 
@@ -33,16 +36,16 @@ def test_a_share_that_is_none_is_refused(share):
 
 def test_each_layer_loses_its_own_least_important_ones():
     gradients = np.array([[[1.0, -3, 2, 0], [0, 1, -1, 4]], [[1, 3, -2, 0], [0, 1, 1, -4]]])
-    kept = least_important_pruned(gradients, 2, "gradient")
+    kept = most_important(gradients, [2, 2], "gradient")
     # Of equal ones the first stays.
-    assert kept.tolist() == [[1, 2], [1, 3]]
+    assert [own.tolist() for own in kept] == [[1, 2], [1, 3]]
 
 
 def test_gradient_and_square_may_rank_otherwise():
     # Often a little, against seldom and much: 4 x 1 is more than 3, and 4 x 1 less than 9.
     gradients = np.array([[[1.0, 3]], [[1, 0]], [[1, 0]], [[-1, 0]]])
-    assert least_important_pruned(gradients, 1, "gradient").tolist() == [[0]]
-    assert least_important_pruned(gradients, 1, "fisher").tolist() == [[1]]
+    assert most_important(gradients, [1], "gradient")[0].tolist() == [0]
+    assert most_important(gradients, [1], "fisher")[0].tolist() == [1]
 
 
 def test_two_that_say_the_same_are_not_both_pruned():
@@ -92,3 +95,42 @@ def test_numbers_within_a_cost_are_the_best_of_all_that_are(seed, share):
     found = counts_within(heads, units, costs, share)
     assert found in fitting
     assert fitting[found] == pytest.approx(min(fitting.values()))
+
+
+@given(
+    importance=arrays(np.float64, (3, 5), elements=st.floats(0, 10)),
+    share=st.floats(0, 0.99),
+)
+def test_by_layer_the_most_important_of_all_layers_stay(importance, share):
+    counts = counts_by_layer(importance, share, "--heads")
+    assert counts.sum() == max(kept_count(15, share, "--heads"), 3)
+    assert counts.min() >= 1
+    kept = most_important(importance[None], counts, "gradient")
+    pruned = [np.delete(importance[layer], own) for layer, own in enumerate(kept)]
+    # No pruned one is more important than a kept one that is not the first of its layer.
+    most_pruned = max((own.max() for own in pruned if own.size), default=0.0)
+    others = [np.sort(importance[layer][own])[:-1] for layer, own in enumerate(kept)]
+    least_kept = min((own.min() for own in others if own.size), default=np.inf)
+    assert most_pruned <= least_kept
+
+
+@given(
+    heads=arrays(np.float64, (3, 4), elements=st.floats(0, 10)),
+    units=arrays(np.float64, (3, 6), elements=st.floats(0, 10)),
+    share=st.floats(0, 0.5),
+)
+def test_by_layer_the_flops_that_stay_are_within_their_share(heads, units, share):
+    costs = 5.0, 1.0
+    kept_heads, kept_units = counts_by_layer_within(heads, units, costs, share)
+    assert kept_heads.min() >= 1
+    assert kept_units.min() >= 1
+    whole = 3 * (4 * 5.0 + 6 * 1.0)
+    left = kept_heads.sum() * 5.0 + kept_units.sum() * 1.0
+    assert left <= (1 - share) * whole + 1e-6
+    # What is not used would not do for the dearest part.
+    assert left > (1 - share) * whole - 5.0 - 1e-6
+
+
+def test_flops_that_leave_no_part_of_each_kind_are_refused():
+    with pytest.raises(UserError, match="--flops: found 0.95, expected a share that leaves a head"):
+        counts_by_layer_within(np.ones((2, 2)), np.ones((2, 2)), (1.0, 1.0), 0.95)

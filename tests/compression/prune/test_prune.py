@@ -13,7 +13,8 @@ from etils import epath
 import bertjax
 from bertjax.compression.gate import BoundError
 from bertjax.compression.measured_run import RunMeasuring
-from bertjax.compression.prune.prune import PruneOptions, prune_model
+from bertjax.compression.prune.prune import prune_model
+from bertjax.compression.prune.reduction import PruneOptions
 from bertjax.compression.prune.structure import part_costs
 from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
@@ -54,7 +55,7 @@ def test_a_fine_tuned_run_becomes_a_smaller_one_that_every_command_reads(library
     layers = model.params["encoder"]["layers"]
     assert layers["attention"]["query"]["kernel"].shape == (2, 32, 1, 16)
     assert layers["mlp"]["down"]["kernel"].shape == (2, 22, 32)
-    meta = checkpoint.read_meta(pruned.checkpoint)
+    meta = checkpoint.read_meta(pruned.made)
     assert np.shape(meta["kept"]["units"]) == (2, 22)
     assert meta["pruned_from"] == str(pruned.source)
     # The numbers are those of the source, at the places that `kept` tells.
@@ -125,16 +126,16 @@ def test_a_pretrained_run_is_pruned_on_its_records_and_the_same_each_time(librar
     assert first.changes[0] == "importance measured on: 24 records of prepared/tiny, seed 3"
     assert re.fullmatch("layers: 2 before, 1 now, without which .*: [01]", first.changes[1])
     again = prune_model("runs/tiny", "runs/again", options)
-    one, other = load_model(first.checkpoint).params, load_model(again.checkpoint).params
+    one, other = load_model(first.made).params, load_model(again.made).params
     jax.tree.map(np.testing.assert_array_equal, one, other)
-    metas = [checkpoint.read_meta(each.checkpoint) for each in (first, again)]
+    metas = [checkpoint.read_meta(each.made) for each in (first, again)]
     assert metas[0] == metas[1]
     assert bertjax.evaluate("runs/first").metrics["mlm_loss"] > 0
 
 
 def test_a_share_of_the_flops_says_the_numbers_of_heads_and_units(library):
     pruned = prune_model("runs/tiny", "runs/flops", PruneOptions(flops=0.4, **FEW))
-    model = load_model(pruned.checkpoint).config.model
+    model = load_model(pruned.made).config.model
     whole = load_model("runs/tiny").config.model
     head, unit = part_costs(whole, 32)
     cost = lambda m: m.num_attention_heads * head + m.intermediate_size * unit  # noqa: E731

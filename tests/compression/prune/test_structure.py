@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertjax.compression.prune.masks import Masks, masked, ones, with_masks
-from bertjax.compression.prune.structure import Kept, cut, everything, stack_size
+from bertjax.compression.prune.structure import cut, everything, stack_size, whole_layers
 from bertjax.config import FAMILIES
 from bertjax.errors import UserError
 from bertjax.model import functional
@@ -26,8 +26,8 @@ def drawn(config, groups, units, seed=0):
     draw = lambda total, kept: np.sort(rng.permutation(total)[:kept])  # noqa: E731
     stack = range(stack_size(config))
     return everything(config)._replace(
-        heads=np.stack([draw(shape[0], groups) for _ in stack]),
-        units=np.stack([draw(shape[1], units) for _ in stack]),
+        heads=[draw(shape[0], groups) for _ in stack],
+        units=[draw(shape[1], units) for _ in stack],
     )
 
 
@@ -112,10 +112,7 @@ def test_what_has_no_effect_changes_nothing_when_it_goes(largest):
 def test_fewer_layers_are_those_that_stay_one_after_another(largest):
     config = dataclasses.replace(SMALL_MODEL, num_hidden_layers=4)
     params = random_params(config, 0)
-    parts = everything(config)
-    layers = np.array([0, 3])
-    kept = Kept(layers, parts.heads[layers], parts.units[layers])
-    smaller, cut_params = cut(config, params, kept)
+    smaller, cut_params = cut(config, params, whole_layers(config, np.array([0, 3])))
     by_hand = jax.tree.map(lambda leaf: leaf[np.array([0, 3])], params["encoder"]["layers"])
     expected = {**params, "encoder": {**params["encoder"], "layers": by_hand}}
     for one, other in zip(outputs(smaller, cut_params), outputs(smaller, expected), strict=True):
@@ -123,9 +120,7 @@ def test_fewer_layers_are_those_that_stay_one_after_another(largest):
 
 
 def without_layers(config, *layers):
-    parts = everything(config)
-    index = np.array(layers)
-    return Kept(index, parts.heads[index], parts.units[index])
+    return whole_layers(config, np.array(layers))
 
 
 @pytest.mark.parametrize(("config", "kept", "message"), [

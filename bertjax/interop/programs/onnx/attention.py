@@ -36,7 +36,7 @@ def attention(
         query = rotate(graph, f"{name}/query", query, by)
         key = rotate(graph, f"{name}/key", key, by)
     # After the rotation, which then works on fewer heads.
-    key, value = _for_all_heads(graph, key), _for_all_heads(graph, value)
+    key, value = _for_all_heads(graph, part, key), _for_all_heads(graph, part, value)
     # The queries are scaled and not the scores, as in `model.attention`: there are fewer queries.
     query = graph.op("Mul", f"{name}/scaled", query, _scale(graph))
     windows = surroundings.windows
@@ -53,7 +53,8 @@ def attention(
         logits = _products(graph, name, query, key, (0, 1, 2, 4, 3))
         mixed = joined_blocks(graph, windows, _mixed(graph, name, logits, windows.mask, value))
     mixed = graph.op("Transpose", f"{name}/mixed/transposed", mixed, perm=(0, 2, 1, 3))
-    join = graph.integers("attention/join", [0, 0, config.attention_width])
+    # Layers may have different numbers of heads: a pruned model's, in a program.
+    join = graph.integers("attention/join", [0, 0, -1])
     joined = graph.op("Reshape", f"{name}/joined", mixed, join)
     if config.value_gate:
         gate = activation(graph, f"{name}/gate", "gelu", dense(graph, part.of("gate"), x))
@@ -71,15 +72,15 @@ def _heads(graph: Graph, part: Part, x: str) -> str:
     return graph.op("Transpose", f"{part.name}/transposed", heads, perm=(0, 2, 1, 3))
 
 
-def _for_all_heads(graph: Graph, x: str) -> str:
+def _for_all_heads(graph: Graph, part: Part, x: str) -> str:
     """Add keys or values for each head of queries, if they have fewer heads."""
     config = graph.config
     share = config.num_attention_heads // config.key_value_heads
     if share == 1:
         return x
+    count = graph.weights[f"{part.weights}/key/kernel"].shape[1] // config.head_width
     # Each serves as many heads of queries that follow each other.
-    numbers = np.arange(config.key_value_heads).repeat(share)
-    heads = graph.integers("attention/key_value_heads", numbers)
+    heads = graph.integers(f"attention/key_value_heads/{count}", np.arange(count).repeat(share))
     return graph.op("Gather", f"{x}/for_all_heads", x, heads, axis=1)
 
 

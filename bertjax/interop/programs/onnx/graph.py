@@ -1,7 +1,7 @@
 """An ONNX graph under construction, with names made from the parameters' paths."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -80,12 +80,17 @@ class Graph:
         return name
 
 
-def weights_by_layer(params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the parameters by path, each layer's under its number, with kernels as [in, out]."""
+def weights_by_layer(
+    params: Mapping[str, np.ndarray | Sequence[np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Return the parameters by path, each layer's under its number, with kernels as [in, out].
+
+    Those of the layers are a stack, or one array a layer where these have different sizes.
+    """
     weights: dict[str, np.ndarray] = {}
     for path, array in params.items():
         if not path.startswith(LAYERS):
-            weights[path] = _flat(path, array)
+            weights[path] = _flat(path, np.asarray(array))
             continue
         for i, layer in enumerate(array):
             weights[path.replace(LAYERS, f"{LAYERS}{i}/")] = _flat(path, layer)

@@ -90,11 +90,8 @@ def _by_distance(
     Each row i has products with 2 l distances, of which it needs the l that begin at l - 1 - i. In
     the flat array these lie 2 l - 1 apart from row to row (arXiv 1809.04281, section 3.4.1).
     """
-    config = graph.config
     gathered = graph.op("Gather", f"{name}/gathered", vectors, rows, axis=0)
-    split = graph.integers(
-        "encoder/relative/split", [0, config.num_attention_heads, config.head_width]
-    )
+    split = graph.integers("encoder/relative/split", [0, -1, graph.config.head_width])
     heads = graph.op("Reshape", f"{name}/heads", gathered, split)
     columns = graph.op("Transpose", f"{name}/columns", heads, perm=(1, 2, 0))
     products = graph.op("MatMul", f"{name}/products", x, columns)
