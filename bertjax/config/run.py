@@ -9,6 +9,7 @@ from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
 from bertjax.config.phases.resolution import phases_of
+from bertjax.config.replaced import ReplacedConfig, check_replaced
 from bertjax.config.serialization import replaced
 from bertjax.config.sparsity import check_sparse_run
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
@@ -48,6 +49,7 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    replaced: ReplacedConfig = field(default_factory=ReplacedConfig)
 
     def __post_init__(self) -> None:
         check_fields("", self)
@@ -62,6 +64,7 @@ class Config:
         _check_family(self)
         _check_phases(self)
         check_sparse_run(self)
+        check_replaced(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.
