@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from bertjax.config.algorithms import check_algorithm_of_run
 from bertjax.config.data import DataConfig, TokenizerConfig
 from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES
@@ -54,6 +55,7 @@ class Config:
         _check_mesh(self)
         _check_family(self)
         check_sparse_run(self)
+        check_algorithm_of_run(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.
