@@ -14,8 +14,8 @@ from bertjax.model.functional import Params
 class ScheduleFreeState(NamedTuple):
     """Fast weights z of a schedule-free run, whose parameters are their average x."""
 
-    count: Array
-    """int32 []: number of updates."""
+    updates: Array
+    """int32 []: number of updates that were made."""
     weight_sum: Array
     """float32 []: sum of the weights of all updates in the average."""
     z: Params
@@ -54,9 +54,9 @@ def average_steps(
     ) -> tuple[Any, ScheduleFreeState]:
         between = weights_between(params, state, config.b1)
         steps, inner_state = inner.update(grads, state.inner, between, rate=rate, **extra)
-        count = optax.safe_increment(state.count)
+        updates = optax.safe_increment(state.updates)
         # The correction of the second moment's bias, which is in the paper's learning rate.
-        own_rate = rate * jnp.sqrt(1 - config.b2 ** count.astype(jnp.float32))
+        own_rate = rate * jnp.sqrt(1 - config.b2 ** updates.astype(jnp.float32))
         z = jax.tree.map(lambda weights, step: weights + own_rate * step, state.z, steps)
         weight_sum = state.weight_sum + own_rate**2
         # The first update of a warmup has the rate 0 and moves nothing.
@@ -64,7 +64,7 @@ def average_steps(
         factor = share / jnp.where(rate > 0, rate, 1.0)
         # Differences: where z equals x, as of frozen parameters, x stays to the bit.
         moves = jax.tree.map(lambda fast, x: factor * (fast - x), z, params)
-        return moves, ScheduleFreeState(count, weight_sum, z, inner_state)
+        return moves, ScheduleFreeState(updates, weight_sum, z, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

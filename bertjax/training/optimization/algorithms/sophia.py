@@ -15,8 +15,8 @@ from bertjax.model.functional import Params
 class SophiaState(NamedTuple):
     """Moments of Sophia."""
 
-    count: Array
-    """int32 []: number of updates."""
+    updates: Array
+    """int32 []: number of updates that were made."""
     mu: Params
     """Average of the gradients."""
     hessian: Params
@@ -52,7 +52,7 @@ def sophia(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
             estimate = hessian_diagonal()
             return jax.tree.map(lambda h, e: b2 * h + (1 - b2) * e, state.hessian, estimate)
 
-        is_due = state.count % config.sophia_interval == 0
+        is_due = state.updates % config.sophia_interval == 0
         # A condition: an estimate takes the time of about two gradients.
         hessian = jax.lax.cond(is_due, estimated, lambda: state.hessian)
 
@@ -61,7 +61,7 @@ def sophia(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
             return jnp.clip(m / jnp.maximum(config.sophia_gamma * h, config.sophia_eps), -1.0, 1.0)
 
         steps = jax.tree.map(step, mu, hessian)
-        return steps, SophiaState(optax.safe_increment(state.count), mu, hessian)
+        return steps, SophiaState(optax.safe_increment(state.updates), mu, hessian)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

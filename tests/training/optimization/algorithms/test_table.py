@@ -4,6 +4,7 @@ import typing
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from etils import epath
 
@@ -16,9 +17,16 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint
 from bertjax.training.checkpoint_files import by_name as leaves_of
 from bertjax.training.checkpoint_files import compare, shapes_by_name
+from bertjax.training.optimization.algorithms.schedule_free import weights_between
 from bertjax.training.optimization.algorithms.table import ALGORITHMS
 from bertjax.training.pretraining import pretraining
-from bertjax.training.step import abstract_state, jit_init, jit_train_step, state_shardings
+from bertjax.training.step import (
+    abstract_state,
+    gradients,
+    jit_init,
+    jit_train_step,
+    state_shardings,
+)
 from tests.factory import random_batch, small_config
 from tests.training.checkpoints import same
 from tests.training.optimization.algorithms.worked import (
@@ -149,3 +157,39 @@ def test_a_state_of_another_algorithm_is_refused_naming_an_array(algorithm):
         return
     with pytest.raises(UserError, match="opt_state"):
         compare(epath.Path("run"), saved, target, ())
+
+
+@pytest.mark.slow
+def test_the_hessian_of_a_batch_in_parts_is_that_of_the_batch(on_one):
+    _, losses = on_one("sophia")
+    parts = small("sophia", train={"gradient_accumulation_steps": 2})
+    np.testing.assert_allclose(after_steps(parts)[1], losses, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_hessian_that_is_not_finite_skips_the_update(on_one):
+    state, _ = on_one("sophia")
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.inf), state.opt_state)
+    before = jax.tree.map(jnp.copy, state._replace(opt_state=broken))
+    mesh = make_mesh(ONE, jax.devices()[:1])
+    batch = global_batch(mesh, random_batch(np.random.default_rng(1), 8), 8)
+    after, metrics = jit_train_step(small("sophia"), mesh)(jax.tree.map(jnp.copy, before), batch)
+    assert metrics["skipped"] == 1
+    assert np.isfinite(metrics["grad_norm"])
+    same(after.params, before.params)
+    assert int(after.step) == int(before.step) + 1
+
+
+@pytest.mark.slow
+def test_a_schedule_free_step_takes_its_gradient_between_the_averages_and_the_fast_weights(on_one):
+    state, _ = on_one("schedule_free")
+    config = small("schedule_free")
+    batch = random_batch(np.random.default_rng(1), 8)
+    mesh = make_mesh(ONE, jax.devices()[:1])
+    step = jit_train_step(config, mesh)
+    _, metrics = step(jax.tree.map(jnp.copy, state), global_batch(mesh, batch, 8))
+    norm = jax.jit(lambda params: optax.tree.norm(gradients(config, params, batch, None)[0]))
+    at_averages = float(norm(state.params))
+    between = float(norm(weights_between(state.params, state.opt_state, config.optimizer.b1)))
+    assert float(metrics["grad_norm"]) == pytest.approx(between, rel=1e-4)
+    assert abs(at_averages - between) > 1e-3 * between
