@@ -126,6 +126,12 @@ class ModelConfig(LayerConfig):
     devices, and for models without a mesh, xla is used. Its dropout masks are the same (for global
     attention: in rows of fewer than 2,048 tokens).
     """
+    sparse_products: Literal["auto", "never", "always"] = "auto"
+    """Products with kernels whose weights are mostly 0, in evaluation, prediction and embed.
+    auto: of each kernel the sparse or the dense product, whichever is faster on the device at hand;
+    both are measured when the model is loaded, if 80 % of its weights are 0. Several devices, and
+    kernels pallas, have dense ones. never: dense. always: sparse, whatever it costs.
+    """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
     threefry: JAX's default generator. hash: a few integer operations on each element's position;
@@ -268,6 +274,13 @@ def _check_head_widths(model: ModelConfig) -> None:
 
 
 def _check_dropout(model: ModelConfig) -> None:
+    check(
+        # On TPUs attention's kernel reads three dense kernels as one.
+        model.sparse_products != "always" or model.kernels == "xla",
+        where="model.sparse_products",
+        found=model.sparse_products,
+        expected="auto or never, with model.kernels pallas",
+    )
     has_dropout = model.attention_probs_dropout_prob + model.hidden_dropout_prob > 0
     # A kernel computes the bits of each block by itself. Only with `hash` are they equal to the
     # block's part of the whole array's bits.
