@@ -17,6 +17,7 @@ from bertjax.finetuning.evaluate import evaluate_split
 from bertjax.finetuning.evaluate_checkpoint import assess, predict_split, validation_sets
 from bertjax.finetuning.load import load_finetuned
 from bertjax.interop.export_model import export_model
+from bertjax.model.sparse.product import SparseKernel
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import registry as kinds
 from bertjax.training import checkpoint
@@ -176,6 +177,18 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
     # So is one that went through all its epochs.
     fit(config, undisturbed[0], progress=lambda what, done, total: steps.append(done))
     assert steps == []
+
+
+def test_sparse_products_give_the_figures_of_dense_ones(undisturbed):
+    dense = load_finetuned(undisturbed[0])
+    model = dataclasses.replace(dense.config.model, sparse_products="always")
+    sparse = load_finetuned(undisturbed[0], dataclasses.replace(dense.config, model=model))
+    splits = validation_sets(dense, TOKENIZER)
+    up = sparse.inference_params["encoder"]["layers"]["mlp"]["up"]
+    assert isinstance(up["kernel"], SparseKernel)
+    assert assess(sparse, splits, TOKENIZER)[1] == pytest.approx(
+        assess(dense, splits, TOKENIZER)[1], abs=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -22,6 +22,13 @@ MODEL = ModelConfig(
     local_attention=64, global_attn_every_n_layers=2, hidden_dropout_prob=0.0,
     attention_probs_dropout_prob=0.0, heads=("mlm",), initializer_range=0.1, scan_unroll=2,
 )  # fmt: skip
+RELATIVE = {
+    "positions": "none",
+    "relative_positions": 63,
+    "local_attention": 0,
+    "biases": ("attention",),
+    "first_norm": True,
+}
 CASES = {
     "kept results": {"remat": "dots"},
     "bias of norms": {"biases": ("norm",), "remat": "full"},
@@ -32,9 +39,20 @@ CASES = {
         "remat": "heads",
     },
     "fewer heads of keys": {"num_key_value_heads": 1, "first_norm": True, "norm_place": "both"},
+    "relative positions": {**RELATIVE, "remat": "dots"},
+    "relative positions with projections of their own, gates": {
+        **RELATIVE,
+        # The bias of relative keys adds the same to all scores of a query: its gradient is 0.
+        "biases": (),
+        "relative_projections": "own",
+        "value_gate": True,
+        "norm_inside": True,
+        "layer_mix": True,
+        "remat": "heads",
+    },
 }
 
-QUICK = ("kept results", "biases, gates, RMS norm")
+QUICK = ("kept results", "biases, gates, RMS norm", "relative positions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +74,7 @@ def interpreted(monkeypatch):
     monkeypatch.setattr(pl, "pallas_call", interpreted)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("interpreted", "gathered_roll")
 @pytest.mark.parametrize(
     "case", [*QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c not in QUICK)]
 )
