@@ -22,6 +22,7 @@ from bertjax.config import (
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
+    from bertjax.api.branch import branch
     from bertjax.api.evaluate import evaluate, predict, predict_texts, saved_config
     from bertjax.api.finetune import finetune, sweep
     from bertjax.api.load import load_tokenizer
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from bertjax.inference.embed import embed
     from bertjax.inference.fill_mask import fill_mask
     from bertjax.inference.zero_shot import zero_shot
-    from bertjax.interop.export_model import export_model
+    from bertjax.interop.export_model import export_checkpoints, export_model
     from bertjax.interop.import_model import import_model
     from bertjax.model.functional import Encoded, encode, init, mlm_logits, nsp_logits, pool
     from bertjax.training.pretraining_loss import pretraining_loss
@@ -45,10 +46,12 @@ _MODULES = {
     "Grid": "bertjax.finetuning.sweep_grid",
     "PAPER_GRID": "bertjax.finetuning.sweep_grid",
     "TrainedModel": "bertjax.training.saved_model",
+    "branch": "bertjax.api.branch",
     "distill_static": "bertjax.compression.static.distill_static",
     "embed": "bertjax.inference.embed",
     "encode": "bertjax.model.functional",
     "evaluate": "bertjax.api.evaluate",
+    "export_checkpoints": "bertjax.interop.export_model",
     "export_model": "bertjax.interop.export_model",
     "fill_mask": "bertjax.inference.fill_mask",
     "finetune": "bertjax.api.finetune",
@@ -87,10 +90,12 @@ __all__ = [
     "TrainedModel",
     "UserError",
     "__version__",
+    "branch",
     "distill_static",
     "embed",
     "encode",
     "evaluate",
+    "export_checkpoints",
     "export_model",
     "fill_mask",
     "finetune",

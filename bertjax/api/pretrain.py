@@ -9,6 +9,7 @@ from etils import epath
 
 from bertjax.api.results import RunResult
 from bertjax.config import Config
+from bertjax.config.phases.resolution import phases_of
 from bertjax.data.preparation import prepare as preparation
 from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
@@ -56,10 +57,12 @@ def prepare(
 
     The folder is `output_dir`, by default `config.data.prepared_dir`. Called again after an
     interruption, it makes what is missing; called on a finished folder, it returns its manifest.
-    `runner` runs the work units, by default in `config.data.workers` processes on this machine.
-    With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
-    `overrides` (dotted names, such as `tokenizer.lowercase`); without it, but with
-    `config.distill.teacher`, it is that of the teacher.
+    Of a run with phases it is the folder of the first one; for that of another, give its own
+    configuration (`phases_of`). `runner` runs the work units, by default in `config.data.workers`
+    processes on this machine. With `config.model_from_init` the tokenizer is that of
+    `config.init_from`, except the fields in `overrides` (dotted names, such as
+    `tokenizer.lowercase`); without it, but with `config.distill.teacher`, it is that of the
+    teacher.
 
     Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation or
     that another process is preparing, or a full disk.
@@ -77,6 +80,7 @@ def prepare(
         teacher = config.distill.teacher
         config = dataclasses.replace(config, init_from=teacher, model_from_init=True)
     config = take_initial_model(config, overrides)
+    config = phases_of(config)[0].config
     folder = config.data.prepared_dir if output_dir is None else output_dir
     return preparation.prepare(config, folder, progress=progress, runner=runner)
 
@@ -146,7 +150,8 @@ def _train(
         check_student(config, teacher, tokenizer)
     source = prepared_source(config, tokenizer, progress=progress)
     mesh = make_mesh(config.mesh)
-    check_batch(config, mesh)
+    for phase in phases_of(config):
+        check_batch(phase.config, mesh)
     objective: Objective = pretraining(config, source.vocabulary)
     given = NOTHING
     if teacher is not None:
@@ -155,7 +160,9 @@ def _train(
         source = distilled_source(source, distilled, given, teacher)
     else:
         check_heads(config)
-    check_memory(config, mesh, (abstract_state(config, mesh, objective), given.params))
+    state = abstract_state(config, mesh, objective)
+    for phase in phases_of(config):
+        check_memory(phase.config, mesh, (state, given.params))
     if not checkpoint.has_checkpoint(run_dir):
         check_initial_params(config, mesh, objective)
 

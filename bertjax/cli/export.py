@@ -1,13 +1,17 @@
-"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--task NAME] [--outputs NAME ...]`"""
+"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--checkpoints all] [--task NAME] ...`"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.cli.arguments import need, parse_subject, quiet_libraries
+from bertjax.config.field_types import shown
+from bertjax.errors import check
 
 if TYPE_CHECKING:
     from etils import epath
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,10 @@ class ExportCommand:
     """The new folder."""
     format: Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"] = "huggingface"
     """Format of the model."""
+    checkpoints: tuple[str, ...] = ()
+    """Steps of a run whose checkpoints are written, or all; each as a folder stepSTEP in --to,
+    which from_pretrained loads. By default its newest or best one, in --to itself.
+    """
     task: str = ""
     """Task whose head is exported, if the model was fine-tuned on several tasks."""
     outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
@@ -37,21 +45,38 @@ def run(words: Sequence[str]) -> int:
         "export", ExportCommand(), words, "a run or checkpoint folder", "CHECKPOINT"
     )
     need(command.to, "export", "--to with the new folder")
+    steps = _steps(command.checkpoints)
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
-    from bertjax.interop.export_model import export_model
+    from bertjax.interop.export_model import export_checkpoints, export_model
 
-    folder = export_model(
-        subject,
-        command.to,
-        command.format,
-        task=command.task,
-        outputs=command.outputs,
-        max_shard_bytes=command.max_shard_bytes,
-    )
-    for file in _files(folder):
-        print(f"{file.stat().length:>13,} {file}")
+    options: dict[str, Any] = {
+        "task": command.task,
+        "outputs": command.outputs,
+        "max_shard_bytes": command.max_shard_bytes,
+    }
+    if command.checkpoints:
+        folders = export_checkpoints(subject, command.to, command.format, steps, **options)
+    else:
+        folders = [export_model(subject, command.to, command.format, **options)]
+    for folder in folders:
+        for file in _files(folder):
+            print(f"{file.stat().length:>13,} {file}")
     return 0
+
+
+def _steps(words: Sequence[str]) -> list[int] | None:
+    """Return the steps that `--checkpoints` names; None for all."""
+    if list(words) == [ALL]:
+        return None
+    for word in words:
+        check(
+            word.isdecimal() and len(word) < 10,
+            where="--checkpoints",
+            found=shown(word),
+            expected=f"{ALL}, or steps",
+        )
+    return [int(word) for word in words]
 
 
 def _files(folder: "epath.Path") -> "Iterator[epath.Path]":

@@ -9,6 +9,7 @@ import tyro
 
 from bertjax.cli.arguments import parse_configured, quiet_libraries, split_options
 from bertjax.config import Config
+from bertjax.config.phases.resolution import phases_of
 from bertjax.errors import check
 from bertjax.number_text import number_text
 
@@ -21,6 +22,8 @@ class PrepareCommand:
 
     output_dir: str = ""
     """Folder for the shards; by default data.prepared_dir."""
+    phase: int = 1
+    """Of a run with phases: the phase whose folder is made, with its length (docs/phases.md)."""
     runner: Literal["local", "beam"] = "local"
     """local: processes on this machine. beam: Apache Beam (`pip install -r
     requirements-beam.txt`); its own options follow after `--`, and all of its workers must have the
@@ -39,6 +42,14 @@ def run(words: Sequence[str]) -> int:
         found=command.runner,
         expected="beam, for options after --",
     )
+    phases = phases_of(command.config)
+    check(
+        1 <= command.phase <= len(phases),
+        where="--phase",
+        found=command.phase,
+        expected=f"1 to {len(phases)}",
+    )
+    config = phases[command.phase - 1].config
     quiet_libraries()
     from bertjax.api.pretrain import prepare
     from bertjax.data.corpus.sentences import describe_doubts
@@ -48,7 +59,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
-    folder = command.output_dir or command.config.data.prepared_dir
+    folder = command.output_dir or config.data.prepared_dir
     begin = time.perf_counter()
     with terminal_progress() as progress:
         runner = None
@@ -56,9 +67,7 @@ def run(words: Sequence[str]) -> int:
             from bertjax.data.preparation.beam import beam_runner
 
             runner = beam_runner(beam_options)
-        manifest = prepare(
-            command.config, folder, overrides=overrides, progress=progress, runner=runner
-        )
+        manifest = prepare(config, folder, overrides=overrides, progress=progress, runner=runner)
     for split in SPLITS:
         shards = manifest.split(split)
         records = sum(shard.records for shard in shards)

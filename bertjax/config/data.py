@@ -1,7 +1,7 @@
 """Configuration of the tokenizer and of data preparation."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from bertjax.config.field_types import check_fields
@@ -106,6 +106,14 @@ class DataConfig:
     # As BERT's paper (arXiv 1810.04805, section 3.1, task #1).
     mlm_probability: float = 0.15
     """Fraction of a row's tokens that the model must predict: above 0, up to 1."""
+    mlm_probability_to: float = 0.0
+    """The fraction to which mlm_probability changes linearly; 0: it is constant.
+    Held-out rows keep the masks with which they were prepared.
+    """
+    mlm_probability_steps: int = 0
+    """Number of steps of this change, after which the fraction stays; 0: all of train.steps, or of
+    the phases that have it.
+    """
     # As in the original script: fine-tuning has inputs of all lengths.
     short_seq_probability: float = 0.1
     """Fraction of inputs that get a random shorter target length (0 to 1)."""
@@ -185,7 +193,7 @@ class DataConfig:
                 parse_sql_source(name)
         # The ranges come first: `_check_lengths` calculates with these numbers.
         fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
-        fraction("data", self, "near_duplicate_threshold", "mixture_exponent")
+        fraction("data", self, "near_duplicate_threshold", "mixture_exponent", "mlm_probability_to")
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
         not_negative("data", self, "num_shards", expected="0 (as suits the corpus) or more")
         check(
@@ -196,7 +204,13 @@ class DataConfig:
             expected="less than 100,000",
         )
         not_negative("data", self, "workers", expected="0 (one a core) or more")
-        not_negative("data", self, "min_document_characters")
+        not_negative("data", self, "min_document_characters", "mlm_probability_steps")
+        check(
+            self.dynamic_masking or not self.mlm_probability_to,
+            where="data.mlm_probability_to",
+            found=self.mlm_probability_to,
+            expected="0, without data.dynamic_masking",
+        )
         not_negative("data", self, "split_documents", expected="0 (never) or more")
         _check_lengths(self)
         _check_packing(self)
@@ -218,7 +232,8 @@ def _check_lengths(data: DataConfig) -> None:
     )
     # With fewer masked positions, less than mlm_probability of a full row would be masked.
     ordinary_tokens = data.max_seq_length - SPECIAL_TOKENS_PER_PAIR
-    min_predictions = int(data.mlm_probability * ordinary_tokens)
+    highest = max(data.mlm_probability, data.mlm_probability_to)
+    min_predictions = int(highest * ordinary_tokens)
     check(
         data.max_predictions_per_seq >= min_predictions,
         where="data.max_predictions_per_seq",
@@ -241,6 +256,12 @@ def _check_packing(data: DataConfig) -> None:
         found=True,
         expected="data.sentence_objective none beside it",
     )
+
+
+def without_places(data: DataConfig) -> DataConfig:
+    """Return `data` without its folders, on which no compiled program depends."""
+    names = tuple(f"{name}=." for name in mixture_folders(data.mixture))
+    return replace(data, prepared_dir="", mixture=names)
 
 
 def mixture_folders(mixture: Iterable[str]) -> dict[str, str]:

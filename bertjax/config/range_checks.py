@@ -49,9 +49,12 @@ def fraction_below_one(section: str, config: object, *names: str) -> None:
 def fit_int32(section: str, config: object) -> None:
     """Raise `UserError` for the first integer of a section that is not below 2**31.
 
-    Shapes, positions and steps are int32 in JAX.
+    Shapes, positions and steps are int32 in JAX. Numbers of tokens, whose fields end with
+    `_tokens`, never get there.
     """
     for name, value in vars(config).items():
+        if name.endswith("_tokens"):
+            continue
         items = value if isinstance(value, tuple) else (value,)
         for item in items:
             check(

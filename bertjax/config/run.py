@@ -9,6 +9,7 @@ from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.phases.resolution import phases_of
 from bertjax.config.serialization import replaced
 from bertjax.config.sparsity import check_sparse_run
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
@@ -34,6 +35,12 @@ class Config:
     A head that the model in init_from lacks must be listed here. If that model has a listed head,
     its parameters are not used.
     """
+    phases: tuple[str, ...] = ()
+    """Phases of the run, one after another, each a text of words NAME=VALUE; none: one phase.
+    steps=N or tokens=N is its length (rows times their length; 50B is 50 billion), which the last
+    phase may leave out; from=STEP may say where it begins. The other words are fields that change
+    from there on, such as data.max_seq_length=512 (docs/phases.md).
+    """
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -54,6 +61,7 @@ class Config:
         _check_steps(self)
         _check_mesh(self)
         _check_family(self)
+        _check_phases(self)
         check_sparse_run(self)
         check_algorithm_of_run(self)
 
@@ -160,11 +168,43 @@ def _check_layers(config: Config) -> None:
     )
 
 
+def _check_phases(config: Config) -> None:
+    others = {
+        "finetune.tasks": config.finetune.tasks,
+        "distill.teacher": config.distill.teacher,
+        "optimizer.restarts": config.optimizer.restarts,
+        "train.batch_size_schedule adaptive": config.train.batch_size_schedule == "adaptive",
+    }
+    for name, value in others.items():
+        check(
+            not config.phases or not value,
+            where="phases",
+            found=f"{len(config.phases)} beside {name}",
+            expected="none",
+        )
+    tokens = {
+        "optimizer.warmup_tokens": config.optimizer.warmup_tokens,
+        "optimizer.decay_tokens": config.optimizer.decay_tokens,
+        "train.keep_every_tokens": config.train.keep_every_tokens,
+    }
+    for name, value in tokens.items():
+        check(
+            not config.finetune.tasks or not value,
+            where=name,
+            found=value,
+            expected="0 for fine-tuning, whose batches are of several lengths",
+        )
+    phases_of(config)
+
+
 def _check_steps(config: Config) -> None:
+    optimizer = config.optimizer
+    # A phase may have another warmup, and a schedule of another length is checked with it.
+    has_steps = not (config.phases or optimizer.warmup_tokens or optimizer.schedule_steps)
     check(
-        config.optimizer.warmup_steps <= config.train.steps,
+        not has_steps or optimizer.warmup_steps <= config.train.steps,
         where="optimizer.warmup_steps",
-        found=config.optimizer.warmup_steps,
+        found=optimizer.warmup_steps,
         expected=f"at most train.steps ({config.train.steps})",
     )
     last = max(config.optimizer.restarts, default=0)

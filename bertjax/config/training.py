@@ -24,27 +24,40 @@ class OptimizerConfig(AlgorithmConfig):
     # appendix A.2).
     peak_learning_rate: float = 1e-4
     """Learning rate at the end of the warmup."""
-    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = (
-        "linear"
-    )
+    schedule: Literal[
+        "linear", "cosine", "sqrt", "wsd", "constant", "inverse_sqrt", "step", "multistep"
+    ] = "linear"
     """Shape of the learning rate after the warmup.
-    linear, cosine: it falls to end_learning_rate at step train.steps. constant: it stays the same.
-    inverse_sqrt: peak_learning_rate * sqrt(warmup_steps / step). step: it is multiplied by
-    decay_factor every decay_steps steps. multistep: it is multiplied by decay_factor at each of
-    milestones.
+    linear, cosine, sqrt: it falls to end_learning_rate at step train.steps; sqrt by the square root
+    of the time, 1 - sqrt(t). wsd: it stays at its peak, and falls during the last decay_steps in
+    the way that decay_shape names. constant: it stays the same. inverse_sqrt: peak_learning_rate *
+    sqrt(warmup_steps / step). step: it is multiplied by decay_factor every decay_steps steps.
+    multistep: it is multiplied by decay_factor at each of milestones.
     """
     warmup_steps: int = 10_000
     """Number of steps during which the learning rate rises linearly from 0 to its peak."""
+    warmup_tokens: int = 0
+    """The same as a number of tokens (rows times their length); 0: warmup_steps counts."""
     end_learning_rate: float = 0.0
-    """Schedules linear and cosine: learning rate at the end."""
+    """Schedules linear, cosine, sqrt and wsd: learning rate at the end."""
+    schedule_steps: int = 0
+    """Number of steps that the schedule is made for; 0: train.steps, or those of its phases.
+    linear, cosine, sqrt and wsd have reached end_learning_rate by then, and stay there.
+    """
     decay_steps: int = 0
-    """Schedule step: number of steps between two drops."""
+    """Schedule step: number of steps between two drops. Schedule wsd: number of steps of the fall
+    at the end (arXiv 2404.06395, 2405.18392).
+    """
+    decay_tokens: int = 0
+    """Schedule wsd: the same as a number of tokens; 0: decay_steps counts."""
+    decay_shape: Literal["linear", "cosine", "sqrt"] = "sqrt"
+    """Schedule wsd: shape of the fall, as the schedules of these names."""
     milestones: tuple[int, ...] = ()
     """Schedule multistep: the steps of the drops, ascending."""
     decay_factor: float = 0.1
     """Schedules step and multistep: the factor of each drop."""
     restarts: tuple[int, ...] = ()
-    """Schedules linear and cosine: the steps at which the schedule starts again, ascending.
+    """Schedules linear, cosine and sqrt: the steps at which the schedule starts again, ascending.
     Before the first restart the learning rates are those of a run of so many steps. From each
     restart on, the rate rises again in warmup_steps from where it is to its peak, and falls until
     the next restart or the end of the run. With the steps of a finished run as a restart, the run
@@ -80,7 +93,8 @@ class OptimizerConfig(AlgorithmConfig):
         not_negative(
             "optimizer", self, "warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"
         )
-        not_negative("optimizer", self, "decay_steps")
+        not_negative("optimizer", self, "decay_steps", "schedule_steps")
+        not_negative("optimizer", self, "warmup_tokens", "decay_tokens")
         check(
             0 < self.layer_decay <= 1,
             where="optimizer.layer_decay",
@@ -95,6 +109,14 @@ class OptimizerConfig(AlgorithmConfig):
     def _check_schedule(self) -> None:
         if self.schedule == "step":
             positive("optimizer", self, "decay_steps")
+        if self.schedule == "wsd" and not self.decay_tokens:
+            positive("optimizer", self, "decay_steps")
+        check(
+            self.schedule == "wsd" or not self.decay_tokens,
+            where="optimizer.decay_tokens",
+            found=self.decay_tokens,
+            expected=f"0, for schedule {self.schedule}",
+        )
         if self.schedule == "multistep":
             ascending = list(self.milestones) == sorted(set(self.milestones))
             check(
@@ -108,10 +130,16 @@ class OptimizerConfig(AlgorithmConfig):
 
     def _check_restarts(self) -> None:
         check(
-            self.schedule in ("linear", "cosine"),
+            self.schedule in ("linear", "cosine", "sqrt"),
             where="optimizer.restarts",
             found=self.restarts,
-            expected=f"none: the rates of schedule {self.schedule} do not depend on train.steps",
+            expected=f"none: schedule {self.schedule} has no restarts",
+        )
+        check(
+            not self.schedule_steps and not self.warmup_tokens,
+            where="optimizer.restarts",
+            found=self.restarts,
+            expected="none beside schedule_steps or warmup_tokens",
         )
         # In a shorter stretch the rate would not fall from its peak again.
         stretches = [end - begin for begin, end in pairwise((0, *self.restarts))]
@@ -148,6 +176,10 @@ class TrainConfig:
     """Schedule ramp: the step from which the batch has its largest size.
     Schedule adaptive: number of steps between two checks of the noise scale.
     """
+    batch_size_tokens: int = 0
+    """Schedule ramp: the same as a number of tokens (rows times their length); 0: batch_size_steps
+    counts.
+    """
     gradient_accumulation_steps: int = 1
     """Number of parts of a batch that are computed one after another, to save memory.
     batch_size must be a multiple of it. The gradient is still that of the whole batch.
@@ -170,6 +202,15 @@ class TrainConfig:
     """
     keep_checkpoints: int = 3
     """Number of latest checkpoints that are kept; the one with the best held-out loss is too."""
+    keep_every_steps: int = 0
+    """Number of steps between two checkpoints that are saved and never removed; 0: none.
+    Like keep_every_tokens and keep_steps it is beside the latest and the best ones.
+    """
+    keep_every_tokens: int = 0
+    """The same as a number of tokens (rows times their length); 0: none."""
+    keep_steps: tuple[int, ...] = ()
+    """Steps whose checkpoints are saved and never removed; 0 is the state before the first update.
+    """
     max_nonfinite_steps: int = 5
     """Number of updates in a row with a non-finite loss or gradient that end the run.
     Fewer such updates are skipped.
@@ -194,7 +235,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields("train", self)
         fit_int32("train", self)
-        may_be_zero = ("eval_max_batches", "max_batch_size")
+        may_be_zero = (
+            "eval_max_batches",
+            "max_batch_size",
+            "batch_size_tokens",
+            "keep_every_steps",
+            "keep_every_tokens",
+        )
         numbers = [
             field.name
             for field in dataclasses.fields(self)
@@ -202,7 +249,20 @@ class TrainConfig:
         ]
         positive("train", self, *numbers)
         not_negative("train", self, "eval_max_batches", expected="0 (all) or more")
-        not_negative("train", self, "max_batch_size", expected="0 or more")
+        not_negative("train", self, "max_batch_size", "batch_size_tokens")
+        not_negative("train", self, "keep_every_steps", "keep_every_tokens")
+        check(
+            all(step >= 0 for step in self.keep_steps),
+            where="train.keep_steps",
+            found=self.keep_steps,
+            expected="steps, 0 or more",
+        )
+        check(
+            self.batch_size_schedule == "ramp" or not self.batch_size_tokens,
+            where="train.batch_size_tokens",
+            found=self.batch_size_tokens,
+            expected=f"0, for batch_size_schedule {self.batch_size_schedule}",
+        )
         parts = self.gradient_accumulation_steps
         check(
             self.batch_size % parts == 0,

@@ -5,6 +5,7 @@ step are computed without those of earlier steps, so a run can resume at any ste
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,41 +14,71 @@ ROUNDS = 4
 # A power of 4: the Feistel network then covers just the block, and no result falls outside.
 BLOCK = 1 << 16
 """Block length of a mixture: in each block of so many rows the shares of the corpora are exact."""
-_MIXTURE = 1  # part of a mixture's keys, so that they differ from the keys of a single corpus
+MIXTURE = 1  # part of a mixture's keys, so that they differ from the keys of a single corpus
 # Not 0: SeedSequence gives the same numbers whether or not a key has zeros at its end.
 
 
-def batch_record_numbers(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """Return the record numbers, int64 `[batch_size]` in 0..`size`-1, of the batch of a step.
+class Place(NamedTuple):
+    """A corpus, and where in it a phase begins."""
 
-    `step` is 0-based. Each epoch has its own order. One epoch follows the other without a gap, so a
-    batch may hold the end of one epoch and the start of the next.
+    key: tuple[int, ...]
+    """The part of the keys of its permutations that follows seed and epoch."""
+    taken: int
+    """Number of rows that earlier phases have taken of it."""
+
+
+class Reading(NamedTuple):
+    """Where a phase of a run begins to read its corpora."""
+
+    begin: int
+    """The step of its first batch."""
+    first_row: int
+    """Number of rows of the same mixture that the phases right before it have read."""
+    places: tuple[Place, ...]
+    """One for each corpus."""
+
+    def rows(self, batch_size: int, step: int) -> np.ndarray:
+        """Return the numbers of the rows of a step's batch, int64 `[batch_size]`."""
+        first = self.first_row + (step - self.begin) * batch_size
+        return np.arange(first, first + batch_size, dtype=np.int64)
+
+
+def whole_run(corpora: int) -> Reading:
+    """Return where a run begins that has one phase and so many corpora."""
+    keys = [()] if corpora == 1 else [(corpus, MIXTURE) for corpus in range(corpora)]
+    return Reading(0, 0, tuple(Place(key, 0) for key in keys))
+
+
+def batch_record_numbers(size: int, rows: np.ndarray, seed: int, place: Place) -> np.ndarray:
+    """Return the record numbers in 0..`size`-1 of `rows`; int64, of their shape.
+
+    Each epoch has its own order. One epoch follows the other without a gap, so a batch may hold the
+    end of one epoch and the start of the next.
     """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    positions = place.taken + rows
     epochs, offsets = positions // size, positions % size
     record_numbers = np.empty_like(positions)
     # More than two epochs meet in a batch that is larger than the split.
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        record_numbers[here] = permute(offsets[here], size, (seed, int(epoch)))
+        record_numbers[here] = permute(offsets[here], size, (seed, int(epoch), *place.key))
     return record_numbers
 
 
 def mixture_record_numbers(
-    sizes: Sequence[int], quotas: np.ndarray, batch_size: int, step: int, seed: int
+    sizes: Sequence[int], quotas: np.ndarray, rows: np.ndarray, seed: int, places: Sequence[Place]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (corpora, record numbers) of the rows of a mixture's batch, int64 `[batch_size]` each.
+    """Return (corpora, record numbers) of `rows` of a mixture; int64, of their shape.
 
-    `step` is 0-based. In every block of `BLOCK` rows, corpus `c` has `quotas[c]` rows; the quotas
-    sum to `BLOCK`. The order of the rows in a block depends on the seed. The records of one corpus
-    are taken epoch by epoch as in `batch_record_numbers`; each corpus has its own epochs.
+    In every block of `BLOCK` rows, corpus `c` has `quotas[c]` rows; the quotas sum to `BLOCK`. The
+    order of the rows in a block depends on the seed. The records of one corpus are taken epoch by
+    epoch as in `batch_record_numbers`; each corpus has its own epochs.
     """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-    blocks, offsets = positions // BLOCK, positions % BLOCK
+    blocks, offsets = rows // BLOCK, rows % BLOCK
     slots = np.empty_like(offsets)
     for block in np.unique(blocks):
         here = blocks == block
-        slots[here] = permute(offsets[here], BLOCK, (seed, int(block), _MIXTURE))
+        slots[here] = permute(offsets[here], BLOCK, (seed, int(block), MIXTURE))
     # Corpus `c` owns the slots from `ends[c] - quotas[c]` to `ends[c] - 1` of each block.
     ends = np.cumsum(quotas)
     # "right": the slot `ends[c]` is the first one of the next corpus.
@@ -56,11 +87,10 @@ def mixture_record_numbers(
     drawn = blocks * quotas[corpora] + slots - (ends - quotas)[corpora]
     record_numbers = np.empty_like(drawn)
     for corpus in np.unique(corpora):
-        size = sizes[corpus]
-        for epoch in np.unique(drawn[corpora == corpus] // size):
-            here = (corpora == corpus) & (drawn // size == epoch)
-            key = (seed, int(epoch), int(corpus), _MIXTURE)
-            record_numbers[here] = permute(drawn[here] % size, size, key)
+        here = corpora == corpus
+        record_numbers[here] = batch_record_numbers(
+            sizes[corpus], drawn[here], seed, places[corpus]
+        )
     return corpora, record_numbers
 
 

@@ -14,7 +14,13 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.order import batch_record_numbers, mixture_record_numbers, quotas_of
+from bertjax.data.order import (
+    Reading,
+    batch_record_numbers,
+    mixture_record_numbers,
+    quotas_of,
+    whole_run,
+)
 from bertjax.data.records import record_format
 from bertjax.data.records.foreign_files import check_all_named, foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
@@ -143,27 +149,32 @@ def train_batches(
     *,
     row_indices: RowIndices = ALL_ROWS,
     vocabulary: Vocabulary | None = None,
+    reading: Reading | None = None,
+    end_step: int = NO_END,
 ) -> Iterator[Batch]:
-    """Yield this process's rows of every global batch from `start_step` (0-based) on, without end.
+    """Yield this process's rows of every global batch from `start_step` (0-based) to `end_step`.
 
     If there are several corpora, each batch is a mixture, and `corpus_ids` [B, 1] has the number of
     each row's corpus. With `dynamic_masking` the rows are not masked. Unless single tokens are
     masked, they then have `word_starts` [B, L], which is 1 at the first token of a word. If the
     records do not hold it, it is taken from `starts_word`, bool [vocab_size]. Words that are too
-    long for `vocabulary` are divided; None: none is.
+    long for `vocabulary` are divided; None: none is. `reading` says where in the corpora a phase of
+    the run begins; None: it is the whole run. Without `end_step` there is no end.
     """
     batch_size, seed = config.train.batch_size, config.seed
     sizes = [len(records) for records in corpora]
     quotas = mixture_quotas(config, sizes)
+    own = reading or whole_run(len(corpora))
 
     # The numbers are those of the global batch: every process draws the same and takes its own
     # rows.
     def read(step: int) -> Batch:
+        rows = own.rows(batch_size, step)
         if len(corpora) == 1:
-            record_numbers = batch_record_numbers(sizes[0], batch_size, step, seed)
+            record_numbers = batch_record_numbers(sizes[0], rows, seed, own.places[0])
             batch = corpora[0].read(record_numbers[row_indices])
             return _adapt_to_step(batch, config, starts_word, vocabulary)
-        which, record_numbers = mixture_record_numbers(sizes, quotas, batch_size, step, seed)
+        which, record_numbers = mixture_record_numbers(sizes, quotas, rows, seed, own.places)
         which, record_numbers = which[row_indices], record_numbers[row_indices]
         batch = {"corpus_ids": which[:, None].astype(np.int32)}
         for corpus, records in enumerate(corpora):
@@ -179,7 +190,7 @@ def train_batches(
     names = list(_adapt_to_step(empty, config, starts_word, vocabulary))
     if len(corpora) > 1:
         names.append("corpus_ids")
-    return _closed_at_exit(_stream(config, read, names, start_step, NO_END))
+    return _closed_at_exit(_stream(config, read, names, start_step, end_step))
 
 
 def eval_batches(

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 
 from bertjax.config import Config
-from bertjax.errors import one_line
+from bertjax.errors import check, one_line
 from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
 from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.cost.memory import Memory, memory_of
@@ -105,6 +105,12 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
     Raises `UserError` where the mesh or the batch does not fit the devices. A step that does not
     fit into memory is an answer: `fits` is False then, and there are no timings.
     """
+    check(
+        not config.phases,
+        where="phases",
+        found=len(config.phases),
+        expected="none: the fields of one phase as those of the run",
+    )
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
     # State and batch are only shapes. No array is made, so even the largest model needs no memory.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from bertjax.config import Config, DistillConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
@@ -69,7 +70,7 @@ class DistilledTasks(TaskObjective):
         params: dict[str, Any] = {**super().initial_params(new, own)}
         return {**params, TASKS: {**params[TASKS], **restored.get(TASKS, {})}}
 
-    def prepare(self, batch: Batch, key: Array | None = None) -> Batch:
+    def prepare(self, batch: Batch, key: Array | None = None, step: ArrayLike = 0) -> Batch:
         """Return the batch as it is: student and teacher may have other token types."""
         return batch
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
 from bertjax.config.finetune import QuantizationAware
@@ -92,7 +93,7 @@ class TaskObjective:
         heads = {task.name: task.head_axes(self.model) for task in self.tasks}
         return {**functional.logical_axes(self.model), TASKS: heads}
 
-    def prepare(self, batch: Batch, key: Array | None = None) -> Batch:
+    def prepare(self, batch: Batch, key: Array | None = None, step: ArrayLike = 0) -> Batch:
         """Return the batch, with segment ids 0 if the model has one token type only, as RoBERTa."""
         if self.model.type_vocab_size > 1:
             return batch

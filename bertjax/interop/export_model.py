@@ -111,6 +111,51 @@ def export_model(
     return path
 
 
+def export_checkpoints(
+    run_dir: epath.PathLike,
+    folder: epath.PathLike,
+    format: ExportFormat,
+    steps: Sequence[int] | None = None,
+    *,
+    task: str = "",
+    outputs: Sequence[str] = (),
+    max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
+) -> list[epath.Path]:
+    """Write checkpoints of a run, all or those of `steps`, each as a folder `stepSTEP` in `folder`.
+
+    A model hub takes such names for revisions. Each folder is that of `export_model`, whole or not
+    there; one that is there already is left as it is, so a repeated call adds what is missing.
+    Returns the folders by ascending steps. Raises `UserError` as `export_model` does, and for a
+    step without a checkpoint, with the nearest.
+
+    >>> import bertjax
+    >>> folders = bertjax.export_checkpoints("runs/tiny", "exported/all", "huggingface")
+    >>> [folder.name for folder in folders]
+    ['step2']
+    """
+    run_dir = place_of(run_dir)
+    wanted = checkpoints.steps_of(run_dir) if steps is None else sorted(set(steps))
+    check(
+        len(wanted) > 0,
+        where=str(run_dir),
+        found="no checkpoint",
+        expected=f"a run folder with {checkpoints.FOLDER}/STEP",
+    )
+    # All are looked up before the first is written.
+    found = [checkpoints.kept_checkpoint(run_dir, step) for step in wanted]
+    return [
+        export_model(
+            each,
+            place_of(folder) / f"step{each.name}",
+            format,
+            task=task,
+            outputs=outputs,
+            max_shard_bytes=max_shard_bytes,
+        )
+        for each in found
+    ]
+
+
 def _write(
     part: epath.Path,
     checkpoint: epath.Path,

@@ -3,19 +3,28 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from bertjax.config import DataConfig
 from bertjax.masking.selection import ArrayLibrary, Uniform, Vocabulary, mask_tokens
 from bertjax.types import Batch
 
 
-def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Array) -> Batch:
+def mask_batch(
+    batch: Batch,
+    config: DataConfig,
+    vocabulary: Vocabulary,
+    key: Array,
+    mlm_probability: ArrayLike | None = None,
+) -> Batch:
     """Return `batch` with the masked-word features of `mask_tokens` in place of `word_starts`.
 
     The batch holds `input_ids`, `input_mask` and, unless single tokens are masked, `word_starts`,
     all int32 [B, L]. `key` is the PRNG key of this step's masks; with Threefry keys the masks do
-    not depend on the mesh.
+    not depend on the mesh. `mlm_probability`, float32 [], is that of `config` unless given.
     """
+    if mlm_probability is None:
+        mlm_probability = config.mlm_probability
     ids = jnp.asarray(batch["input_ids"])
     word_starts = _word_starts(batch, ids.shape)
     others = {name: values for name, values in batch.items() if name != "word_starts"}
@@ -26,7 +35,7 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
         word_starts,
         vocabulary=vocabulary,
         masking=config.masking,
-        mlm_probability=config.mlm_probability,
+        mlm_probability=mlm_probability,
         max_predictions=config.max_predictions_per_seq,
         uniform=_uniform(key),
     )

@@ -75,7 +75,7 @@ def mask_tokens(
     *,
     vocabulary: Vocabulary,
     masking: Masking,
-    mlm_probability: float,
+    mlm_probability: AnyArray | float,
     max_predictions: int,
     uniform: Uniform,
 ) -> dict[str, AnyArray]:

@@ -1,10 +1,12 @@
 """The source of a run's batches: any iterator of numpy dicts, for example prepared shards."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -12,8 +14,11 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config
 from bertjax.config.data import mixture_folders
+from bertjax.config.phases.resolution import Phase, phases_of
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
+from bertjax.data.order import Reading
+from bertjax.data.phase_order import Part, readings
 from bertjax.data.records.foreign_files import foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
@@ -57,6 +62,27 @@ class BatchSource:
     """Lines for the log when the run starts: which files of another script each split has."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
     """Function that returns one line for each thing that looks wrong in a batch."""
+    of_phases: tuple["BatchSource", ...] = ()
+    """In a run with phases the source of each; `facts` are then those of all."""
+
+
+class _Opened(NamedTuple):
+    """The prepared folders of a run, or of one of its phases, checked against its configuration."""
+
+    config: Config
+    folders: Mapping[str, epath.Path]
+    train: list[pipeline.Records]
+    heldout: dict[str, pipeline.Records]
+    manifests: list[Manifest | None]
+
+    @property
+    def digests(self) -> list[str]:
+        """A digest of each corpus."""
+        digests = []
+        for name, records in zip(self.folders, self.train, strict=True):
+            held = self.heldout[name].digest() if name in self.heldout else ""
+            digests.append(_sha256(records.digest() + held))
+        return digests
 
 
 def prepared_source(
@@ -67,53 +93,83 @@ def prepared_source(
     A folder prepared with `data.validation_fraction` 0 has no held-out records. If no folder has
     any, the source has no evaluator. Whole shards are compared with their manifests; where the
     source is not for training (`trains`), those of the training split are compared when the first
-    batch of them is read.
+    batch of them is read. In a run with phases the source has one of each phase (`of_phases`).
 
     Raises `UserError` if a folder has no shards, or if its shards do not fit the configuration or
     the tokenizer, or are not those of its manifest.
     """
+    phases = phases_of(config)
+    opened = [_open(phase.config, tokenizer.fingerprint) for phase in phases]
+    # Last, because this may take minutes the first time.
+    for each in opened:
+        for records in [*(each.train if trains else ()), *each.heldout.values()]:
+            if isinstance(records, PreparedRecords):
+                records.check_shards(progress)
+    begins = readings([_part(*each) for each in zip(phases, opened, strict=True)])
+    sources = []
+    for phase, each, reading in zip(phases, opened, begins, strict=True):
+        end = pipeline.NO_END if phase is phases[-1] else phase.end
+        sources.append(_source(each, tokenizer, reading, end))
+    if not config.phases:
+        return sources[0]
+    facts = data_record.of_phases([source.facts for source in sources])
+    # Two phases may read the same folder.
+    notes = dict.fromkeys(chain.from_iterable(source.notes for source in sources))
+    return dataclasses.replace(
+        sources[0], facts=facts, notes=tuple(notes), of_phases=tuple(sources)
+    )
+
+
+def _open(config: Config, fingerprint: str) -> _Opened:
+    """Open the folders of a run without phases, or of one phase; raise `UserError`."""
     folders = corpora(config)
-    fingerprint = tokenizer.fingerprint
     train = [
         pipeline.open_split(config, folder, "train", fingerprint) for folder in folders.values()
     ]
-    notes: list[str] = []
-    for folder, records in zip(folders.values(), train, strict=True):
-        notes += _notes(folder, "train", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
-    heldout: dict[str, Callable[[np.ndarray, int], Iterator[Batch]]] = {}
-    held_out: list[pipeline.Records] = []
-    digests = {}
-    for (name, folder), records, manifest in zip(folders.items(), train, manifests, strict=True):
-        digests[name] = records.digest()
-        if not _has_heldout(config, folder, manifest):
-            continue
-        held = pipeline.open_split(config, folder, "validation", fingerprint)
-        held_out.append(held)
-        digests[name] += held.digest()
-        heldout[name] = partial(_heldout_batches, config, held)
-        notes += _notes(folder, "validation", held)
-    # Last, because this may take minutes the first time.
-    for records in [*(train if trains else ()), *held_out]:
-        if isinstance(records, PreparedRecords):
-            records.check_shards(progress)
-    vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
+    heldout = {}
+    for (name, folder), manifest in zip(folders.items(), manifests, strict=True):
+        if _has_heldout(config, folder, manifest):
+            heldout[name] = pipeline.open_split(config, folder, "validation", fingerprint)
+    return _Opened(config, folders, train, heldout, manifests)
 
+
+def _part(phase: Phase[Config], opened: _Opened) -> Part:
+    """Return a phase as the order of its rows needs it."""
+    rows = (phase.end - phase.begin) * phase.config.train.batch_size
+    quotas = pipeline.mixture_quotas(phase.config, [len(records) for records in opened.train])
+    return Part(phase.begin, rows, tuple(opened.digests), tuple(quotas.tolist()))
+
+
+def _source(opened: _Opened, tokenizer: Tokenizer, reading: Reading, end: int) -> BatchSource:
+    """Return the source of a run without phases, or of one that is read from `reading` to `end`."""
+    config, folders = opened.config, opened.folders
+    vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
+    notes: list[str] = []
+    for folder, records in zip(folders.values(), opened.train, strict=True):
+        notes += _notes(folder, "train", records)
+    for name, records in opened.heldout.items():
+        notes += _notes(folders[name], "validation", records)
+    heldout = {
+        name: partial(_heldout_batches, config, records) for name, records in opened.heldout.items()
+    }
     make_evaluator = None
     if heldout:
-        unigram_entropy = _unigram_entropy(manifests)
+        unigram_entropy = _unigram_entropy(opened.manifests)
         make_evaluator = partial(heldout_evaluator, heldout, unigram_entropy=unigram_entropy)
     else:
         notes.append("no held-out records: no evaluations, and the newest checkpoints are kept")
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
         return pipeline.train_batches(
-            train,
+            opened.train,
             config,
             tokenizer.starts_word,
             start,
             row_indices=row_indices,
             vocabulary=vocabulary,
+            reading=reading,
+            end_step=end,
         )
 
     return BatchSource(
@@ -122,10 +178,12 @@ def prepared_source(
         heldout=heldout,
         vocabulary=vocabulary,
         facts={
-            data_record.FINGERPRINT: fingerprint,
-            data_record.DATA: {name: _sha256(text) for name, text in digests.items()},
+            data_record.FINGERPRINT: tokenizer.fingerprint,
+            data_record.DATA: dict(zip(folders, opened.digests, strict=True)),
             # Files of another BERT data script have no manifest.
-            data_record.MANIFEST: _digest(list(folders.values())) if all(manifests) else None,
+            data_record.MANIFEST: _digest(list(folders.values()))
+            if all(opened.manifests)
+            else None,
         },
         notes=tuple(notes),
         inspect=partial(inspect_batch, config=config),

@@ -14,6 +14,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
+from bertjax.config.phases.kept import Marks
+from bertjax.config.phases.resolution import phases_of
 from bertjax.errors import UserError, check, mismatch
 from bertjax.given_files import place_of
 from bertjax.storage import exact_version_of, guards_of, is_local, read_json
@@ -32,6 +34,8 @@ from bertjax.training.integrity.state_handler import StateHandler
 from bertjax.training.step import TrainState
 
 FOLDER = "checkpoints"
+PHASE = "phase"
+"""Field of `meta` with the number of the phase whose update led to the checkpoint."""
 # File in which a run that is evaluated at its end, such as fine-tuning, names its best checkpoint.
 RESULT = "result.json"
 
@@ -42,7 +46,8 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 class Checkpoints:
-    """The checkpoints of one run: the latest `keep`, and the best by `score` or masked-word loss.
+    """The checkpoints of one run: the latest `keep`, the best by `score` or masked-word loss, and
+    those at `marks`.
 
     Of equally good ones the latest is kept.
 
@@ -51,7 +56,7 @@ class Checkpoints:
     the parts of its own devices, and all must call each method with the same arguments.
     """
 
-    def __init__(self, run_dir: epath.Path, keep: int):
+    def __init__(self, run_dir: epath.Path, keep: int, marks: Marks | None = None):
         self.folder = (run_dir / FOLDER).resolve()  # Orbax takes absolute paths only
         keep_latest = policies.LatestN(keep)
         # Without metrics a checkpoint is left to the other policy: else each one would be kept
@@ -59,9 +64,12 @@ class Checkpoints:
         keep_best = policies.BestN(
             get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
         )
+        kept: list[policies.PreservationPolicy] = [keep_latest, keep_best]
+        if marks is not None:
+            kept.append(AtMarks(marks))
         options = ocp.CheckpointManagerOptions(
             best_fn=_score,
-            preservation_policy=policies.AnyPreservationPolicy([keep_latest, keep_best]),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,  # what is left of a save that was interrupted
             # By default a thread makes the folders. Where that is refused, the threads that write
             # into them wait for it another 300 s, and the process with them.
@@ -146,6 +154,17 @@ class Checkpoints:
             lock.check()
 
 
+class AtMarks(policies.PreservationPolicy):
+    """The policy, for Orbax, of the checkpoints at the marks of a run."""
+
+    def __init__(self, marks: Marks):
+        self._marks = marks
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Return whether each checkpoint is kept."""
+        return self._marks.kept([info.step for info in checkpoints])
+
+
 def versions() -> dict[str, str]:
     """Return the versions of the packages that write a checkpoint, for its `meta`."""
     packages = ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")
@@ -173,6 +192,23 @@ def check_records(run_dir: epath.Path) -> None:
     """
     for step in reversed(steps_of(run_dir)):
         check_score(run_dir / FOLDER / str(step))
+
+
+def kept_checkpoint(run_dir: epath.Path, step: int) -> epath.Path:
+    """Return the folder of the checkpoint of a step; `UserError` with the nearest if there is none.
+
+    Raises `UserError` for a run without checkpoints, too.
+    """
+    steps = steps_of(run_dir)
+    check(len(steps) > 0, where=str(run_dir), found="no checkpoint", expected="one or more")
+    closest = min(steps, key=lambda each: abs(each - step))
+    check(
+        step in steps,
+        where=f"{run_dir}: step {step}",
+        found="no checkpoint",
+        expected=f"one of {', '.join(map(str, steps))}; the nearest is {closest}",
+    )
+    return run_dir / FOLDER / str(step)
 
 
 def newest_checkpoint(run_dir: epath.Path) -> epath.Path | None:
@@ -224,11 +260,16 @@ def version_of_checkpoint(folder: epath.Path) -> list[str]:
 def read_checkpoint_config(folder: epath.Path) -> Config:
     """Return the resolved configuration in a checkpoint folder's `meta`.
 
-    Raises `UserError` where it is missing or cannot be read.
+    In a run with phases it is that of the checkpoint's phase. Raises `UserError` where it is
+    missing or cannot be read.
     """
     try:
-        return from_dict(Config, read_meta(folder)["config"])
-    except (OSError, ValueError, KeyError) as error:
+        meta = read_meta(folder)
+        config = from_dict(Config, meta["config"])
+        if not config.phases:
+            return config
+        return phases_of(config)[meta[PHASE] - 1].config
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{folder}/meta: cannot be read ({type(error).__name__}: {error})"
         ) from error

@@ -8,8 +8,10 @@ from etils import epath
 
 from bertjax.config import Config, to_flat_dict
 from bertjax.config.data import mixture_folders
+from bertjax.config.phases.phase_text import FIELDS
+from bertjax.config.phases.resolution import Phase, phases_of
 from bertjax.errors import check
-from bertjax.training.optimization.schedules import make_schedule
+from bertjax.training.optimization.plan import learning_rates
 
 log = logging.getLogger("bertjax")
 
@@ -22,6 +24,7 @@ FREE = {
     "model.scan_unroll",
     "model.remat",
     "model.kernels",
+    "model.sparse_products",
     "model.exported_as",
     "mesh.replica",
     "mesh.data",
@@ -33,6 +36,9 @@ FREE = {
     "train.eval_max_batches",
     "train.save_every_steps",
     "train.keep_checkpoints",
+    "train.keep_every_steps",
+    "train.keep_every_tokens",
+    "train.keep_steps",
     "train.max_nonfinite_steps",
     "train.overfit_evaluations",
     "train.prefetch_batches",
@@ -49,8 +55,12 @@ SCHEDULE = {
     "optimizer.peak_learning_rate",
     "optimizer.schedule",
     "optimizer.warmup_steps",
+    "optimizer.warmup_tokens",
     "optimizer.end_learning_rate",
+    "optimizer.schedule_steps",
     "optimizer.decay_steps",
+    "optimizer.decay_tokens",
+    "optimizer.decay_shape",
     "optimizer.milestones",
     "optimizer.decay_factor",
     "optimizer.restarts",
@@ -119,20 +129,14 @@ def _same_rates(before: Config, now: Config, made: int) -> bool:
     # Without a step nothing has been learnt that the new schedule could continue.
     if made == 0:
         return False
-    return bool(np.array_equal(_rates(before, made), _rates(now, made)))
-
-
-def _rates(config: Config, steps: int) -> np.ndarray:
-    """Return the learning rates of the first `steps` steps, float32 `[steps]`."""
-    schedule = make_schedule(config.optimizer, config.train.steps)
-    rates = np.asarray(schedule(np.arange(steps)), np.float32)
-    # A constant schedule gives one number for all steps.
-    return np.broadcast_to(rates, (steps,))
+    return bool(np.array_equal(learning_rates(before, made), learning_rates(now, made)))
 
 
 def _expected(name: str, value: object, before: Config, now: Config) -> str:
     """Return what a refusal names as expected, for a field with this value at the run's start."""
     ways = "or another --run-dir"
+    if name == "phases":
+        ways = "or another --run-dir, as bertjax branch makes one with other later phases"
     # A shorter run has no step left for a restart. A restart that was made stays.
     if name == "train.steps" and now.train.steps > before.train.steps:
         restarts = " ".join(map(str, (*before.optimizer.restarts, before.train.steps)))
@@ -142,13 +146,13 @@ def _expected(name: str, value: object, before: Config, now: Config) -> str:
 
 def _describe_schedule(before: Config, now: Config, made: int) -> str:
     """Return a line that says which learning rates follow the steps that were made."""
-    schedule = make_schedule(now.optimizer, now.train.steps)
-    last, peak = float(schedule(now.train.steps - 1)), now.optimizer.peak_learning_rate
+    rates = learning_rates(now, max(now.train.steps, made + 1))
+    last, peak = rates[now.train.steps - 1], now.optimizer.peak_learning_rate
     restarts = ", ".join(str(step) for step in now.optimizer.restarts) or "none"
     return (
         f"another schedule from step {made} on: {now.train.steps} steps instead of"
         f" {before.train.steps}, {now.optimizer.schedule}, restarts {restarts};"
-        f" learning rate {float(schedule(made)):.3g} now, peak {peak:.3g}, {last:.3g} at the end"
+        f" learning rate {rates[made]:.3g} now, peak {peak:.3g}, {last:.3g} at the end"
     )
 
 
@@ -157,6 +161,26 @@ def comparable(config: Config) -> dict[str, Any]:
 
     Where their folders are is free, as `data.prepared_dir` is: digests tell what is in them.
     """
+    values = _own_values(config)
+    if config.phases:
+        values["phases"] = tuple(_text_of(config, phase) for phase in phases_of(config))
+    return values
+
+
+def _own_values(config: Config) -> dict[str, Any]:
     values = to_flat_dict(config)
     values["data.mixture"] = tuple(mixture_folders(config.data.mixture))
     return values
+
+
+def _text_of(config: Config, phase: Phase[Config]) -> str:
+    """Return the steps of a phase, and what is computed otherwise in it than `config` says.
+
+    So a length may be given as tokens or as steps, and what is free stays free in a phase.
+    """
+    whole, own = _own_values(config), _own_values(phase.config)
+    words = [f"steps {phase.begin} to {phase.end}"]
+    for name in FIELDS:
+        if name not in FREE and own[name] != whole[name]:
+            words.append(f"{name}={own[name]}")
+    return " ".join(words)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config, Head, ModelConfig
 from bertjax.config.layers import LayerConfig
+from bertjax.config.phases.kept import marks_of
 from bertjax.errors import check
 from bertjax.model.functional import DECODER_GROUPS, DISTILLATION, TASKS, Params
 from bertjax.parallel import hosts
@@ -59,7 +60,9 @@ def begun(
             damage.same_everywhere(folder, lambda: checkpoint.check_records(run_dir))
             # Before the checkpoints are opened: settings that do not fit the folder are refused.
             own = run_config.write_run_config(run_dir, config, facts)
-            checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
+            checkpoints = checkpoint.Checkpoints(
+                run_dir, config.train.keep_checkpoints, marks_of(config)
+            )
             state = initial_state(own, mesh, objective, checkpoints, target, given)
             return own, checkpoints, state
         except damage.DamagedCheckpointError as error:

@@ -13,26 +13,27 @@ from etils import epath
 from jax.sharding import Mesh
 
 from bertjax.config import Config, TrainConfig, to_dict
+from bertjax.config.phases.kept import marks_of
+from bertjax.config.phases.resolution import phases_of
 from bertjax.data.batch_checks import check_ids
 from bertjax.model.functional import Params
-from bertjax.model.kernels import selection as kernels
-from bertjax.parallel import hosts, rules
+from bertjax.parallel import hosts
 from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.memory import batch_memory_errors, check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training.batch_source import BatchSource
-from bertjax.training.checkpoint import Checkpoints, read_meta, versions
+from bertjax.training.checkpoint import PHASE, Checkpoints, read_meta, versions
 from bertjax.training.evaluate import Evaluator
 from bertjax.training.initial_state import begun
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import NOTHING, Given, Objective
-from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.optimization.sparsity import is_reached, plan_of
+from bertjax.training.phases.phase_run import PhaseRun, phase_runs
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.provenance import data_record
-from bertjax.training.step import TrainState, abstract_state, check_batch, jit_train_step
+from bertjax.training.step import TrainState, abstract_state, check_batch
 from bertjax.types import Batch
 
 log = logging.getLogger("bertjax")
@@ -97,11 +98,11 @@ def _train(
 ) -> Outcome:
     # Mesh and shardings
     mesh = make_mesh(config.mesh)
-    check_batch(config, mesh)
-    _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
+    for phase in phases_of(config):
+        check_batch(phase.config, mesh)
     target = abstract_state(config, mesh, objective)
-    check_memory(config, mesh, (target, given.params))
-    row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
+    for phase in phases_of(config):
+        check_memory(phase.config, mesh, (target, given.params))
 
     # State, created sharded or restored
     config, checkpoints, state = begun(
@@ -116,41 +117,48 @@ def _train(
     data_record.say_versions(saved_at, saved)
 
     # Programs and records
-    train_step = jit_train_step(config, mesh, objective, given.params)
-    evaluator = source.make_evaluator(config, mesh) if source.make_evaluator else None
-    schedule = BatchSchedule(config.train, saved.get(BATCH_SIZE))
-    step_log = StepLog(config, run_dir, metrics, schedule)
+    runs = phase_runs(config, mesh, source, objective, given, saved.get(BATCH_SIZE))
+    own = next(run for run in runs if start <= run.phase.end)
+    step_log = StepLog(own.config, run_dir, metrics, own.schedule)
     facts = data_record.with_changes(saved, source.facts, start)
-    records = _Records(config, checkpoints, metrics, schedule, facts)
+    records = _Records(config, checkpoints, metrics, facts)
+    records.enter(own)
 
     # Loop
     step, is_last = start, False
-    if evaluator and hosts.agree(records.misses_evaluation(start)):
-        records.evaluate(start, state.params, evaluator)
+    if own.evaluator and hosts.agree(records.misses_evaluation(start)):
+        records.evaluate(start, state.params, own.evaluator)
     # A run that ended early does no further step when it is started again.
     stalled = start > 0 and records.has_stalled()
-    updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
-    for number, (batches, batch) in enumerate(updates, 1):
-        if number == 1:
-            announce_compilation("the train step")
+    marks = marks_of(config)
+    if checkpoints.latest() is None and marks.passed(-1, 0):
+        records.save(0, state, None)
+    updates = iter(()) if stalled else _updates(runs, start)
+    for number, (run, batches, batch) in enumerate(updates, 1):
+        if number == 1 or run is not own:
+            own = run
+            step_log.enter(own.config, own.schedule)
+            records.enter(own)
+            _announce_phase(config, own)
         before, step = step, step + batches
-        global_size = batches * config.train.batch_size
+        global_size = batches * own.config.train.batch_size
         # In each update: without its checkpoints a run is not to go on until the next one is due.
         checkpoints.check()
-        state, scalars = train_step(state, hosts.global_batch(mesh, batch, global_size))
+        state, scalars = own.train_step(state, hosts.global_batch(mesh, batch, global_size))
         step_log.add(Update(step, batches, scalars, batch))
         # `should_stop_after` is called first and in every update, because the processes count the
         # calls to agree on a step.
         is_last = hosts.should_stop_after(number, stop.is_set()) or step == config.train.steps
-        due = _due(config.train, before, step, is_last)
+        is_kept = marks.passed(before, step)
+        due = _due(config.train, before, step, is_last, is_kept, ends_phase=step == own.phase.end)
         if due.log:
             step_log.flush()
         if due.growth:
             records.grow_batch(step)
         progress("train", step, config.train.steps)
         heldout = None
-        if due.evaluation and evaluator:
-            heldout = records.evaluate(step, state.params, evaluator)
+        if due.evaluation and own.evaluator:
+            heldout = records.evaluate(step, state.params, own.evaluator)
         if due.checkpoint:
             records.save(step, state, heldout)
         # After the checkpoint, which must not be lost to a report.
@@ -180,7 +188,15 @@ class _Due(NamedTuple):
     checkpoint: bool
 
 
-def _due(train: TrainConfig, before: int, step: int, is_last: bool) -> _Due:
+def _due(
+    train: TrainConfig,
+    before: int,
+    step: int,
+    is_last: bool,
+    is_kept: bool,
+    *,
+    ends_phase: bool,
+) -> _Due:
     """Return what is due after the update from step `before` to `step`."""
 
     def passed(every: int) -> bool:
@@ -188,12 +204,12 @@ def _due(train: TrainConfig, before: int, step: int, is_last: bool) -> _Due:
         return step // every > before // every
 
     evaluation = step == train.steps or passed(train.eval_every_steps)
-    checkpoint = is_last or passed(train.save_every_steps)
+    checkpoint = is_last or is_kept or passed(train.save_every_steps)
     growth = train.batch_size_schedule == "adaptive" and passed(train.batch_size_steps)
     # Metrics are written before three things that depend on them: an evaluation, which compares
     # with the training loss; a decision of the schedule; and a checkpoint, because steps before a
-    # checkpoint are never run again.
-    needs_metrics = is_last or evaluation or checkpoint or growth
+    # checkpoint are never run again. And before another phase, whose batches have another size.
+    needs_metrics = is_last or evaluation or checkpoint or growth or ends_phase
     return _Due(needs_metrics or passed(train.log_every_steps), growth, evaluation, checkpoint)
 
 
@@ -205,19 +221,25 @@ class _Records:
         config: Config,
         checkpoints: Checkpoints,
         metrics: MetricsLog,
-        schedule: BatchSchedule,
         facts: Mapping[str, Any],
     ):
-        self._config, self._checkpoints = config, checkpoints
-        self._metrics, self._schedule = metrics, schedule
+        self._config, self._checkpoints, self._metrics = config, checkpoints, metrics
         self._meta = {"config": to_dict(config), **facts, "versions": versions()}
+
+    def enter(self, run: PhaseRun) -> None:
+        """Keep records of this phase from now on."""
+        self._run = run
+        if self._config.phases:
+            self._meta = {**self._meta, PHASE: run.phase.number}
 
     def evaluate(self, step: int, params: Params, evaluator: Evaluator) -> dict[str, float]:
         """Evaluate, write the metrics, warn if they show overfitting, and return them."""
         heldout = evaluator(params)
         self._metrics.write([{"step": step, "split": "validation", **heldout}])
         log.info("step %d: held-out %s", step, format_metrics(heldout))
-        if self._metrics.overfitting(self._config.train.overfit_evaluations):
+        # Figures of another phase may be of other data, or of other masks.
+        since = self._run.phase.begin
+        if self._metrics.overfitting(self._config.train.overfit_evaluations, since=since):
             log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
         return heldout
 
@@ -234,20 +256,21 @@ class _Records:
     def save(self, step: int, state: TrainState, heldout: dict[str, float] | None) -> None:
         """Start to write a checkpoint."""
         meta = self._meta
-        if self._config.train.batch_size_schedule != "constant":
-            meta = {**meta, BATCH_SIZE: self._schedule.state()}
+        if self._run.config.train.batch_size_schedule != "constant":
+            meta = {**meta, BATCH_SIZE: self._run.schedule.state()}
         # Without figures it cannot be the best: a denser model is not what was asked for.
         figures = heldout if is_reached(self._config, step) else None
         self._checkpoints.save(step, state, meta, figures)
 
     def grow_batch(self, step: int) -> None:
         """Double the batch if the gradient's noise allows it."""
-        if self._schedule.grow():
+        schedule = self._run.schedule
+        if schedule.grow():
             log.info(
                 "step %d: gradient noise scale %.0f, batch %d",
                 step,
-                self._schedule.noise_scale,
-                self._schedule.batch_size(step),
+                schedule.noise_scale,
+                schedule.batch_size(step),
             )
 
     def has_stalled(self) -> bool:
@@ -266,49 +289,49 @@ class _Records:
         log.info("step %d: ends early, no better for %d evaluations", step, patience)
 
 
-def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
-    missing: set[str] = set()
-    masked = None
-    if not config.finetune.tasks:
-        rows = config.train.batch_size // config.train.gradient_accumulation_steps
-        masked = (rows, config.data.max_predictions_per_seq)
-    for length in config.row_lengths:
-        missing.update(kernels.missing(config.model, length, layout, masked))
-    if missing:
-        named = " nor ".join(sorted(missing))
-        log.warning(
-            "model.kernels %s: not for %s here, computed as xla", config.model.kernels, named
-        )
-
-
 def _log_start(config: Config, start: int, mesh: Mesh) -> None:
     verb = "resumes" if start else "starts"
     log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
 
 
-def _updates(
-    config: Config,
-    source: BatchSource,
-    row_indices: np.ndarray,
-    start: int,
-    schedule: BatchSchedule,
-) -> Iterator[tuple[int, Batch]]:
-    """Yield (number of source batches, the batch made of them) for each update until the last.
+def _announce_phase(config: Config, run: PhaseRun) -> None:
+    """Say that a phase begins, or is gone on with, and that its program is compiled."""
+    if not config.phases:
+        announce_compilation("the train step")
+        return
+    phase = run.phase
+    log.info(
+        "phase %d of %d, steps %d to %d: %s",
+        phase.number,
+        len(config.phases),
+        phase.begin,
+        phase.end,
+        config.phases[phase.number - 1] or "as configured",
+    )
+    announce_compilation(f"the train step of phase {phase.number}")
+
+
+def _updates(runs: Sequence[PhaseRun], start: int) -> Iterator[tuple[PhaseRun, int, Batch]]:
+    """Yield (phase, number of source batches, the batch made of them) for each update to the last.
 
     Raises `UserError` for ids that are not in the vocabulary: inside the step they would be clamped
-    or give NaN. If something looks wrong in the first batch, it is logged.
+    or give NaN. If something looks wrong in the first batch of a phase, it is logged.
     """
-    # The source starts at the batch of step `start`; earlier batches are not read again.
-    batches, step = source.train(start, row_indices), start
-    while step < config.train.steps:
-        count = schedule.batches_at(step)
-        batch = _interleave([next(batches) for _ in range(count)])
-        check_ids(batch, config.model.vocab_size)
-        if step == start:
-            for warning in source.inspect(batch):
-                log.warning("first batch: %s", warning)
-        yield count, batch
-        step += count
+    step = start
+    for run in runs:
+        if run.phase.end <= start:
+            continue
+        # The source starts at the batch of this step; earlier batches are not read again.
+        batches, first = run.source.train(step, run.row_indices), step
+        while step < run.phase.end:
+            count = run.schedule.batches_at(step)
+            batch = _interleave([next(batches) for _ in range(count)])
+            check_ids(batch, run.config.model.vocab_size)
+            if step == first:
+                for warning in run.source.inspect(batch):
+                    log.warning("first batch: %s", warning)
+            yield run, count, batch
+            step += count
 
 
 def _interleave(batches: list[Batch]) -> Batch:

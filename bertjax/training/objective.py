@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from jax import Array
+from jax.typing import ArrayLike
 
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
@@ -57,8 +58,11 @@ class Objective(Protocol):
         """Return the tree of the parameters with a PartitionSpec of logical axes at each leaf."""
         ...
 
-    def prepare(self, batch: Batch, key: Array) -> Batch:
-        """Return the batch in the form that `counts` and `sums` need: with masks, for example."""
+    def prepare(self, batch: Batch, key: Array, step: ArrayLike = 0) -> Batch:
+        """Return the batch in the form that `counts` and `sums` need: with masks, for example.
+
+        `step` is that of the run, int32 [].
+        """
         ...
 
     def counts(self, batch: Batch) -> Any:

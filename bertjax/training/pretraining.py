@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from jax import Array
 from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike
 
 from bertjax.config import Config, DataConfig, ModelConfig
+from bertjax.config.data import without_places
+from bertjax.config.phases.resolution import Course, Phase, phases_of
 from bertjax.errors import check
 from bertjax.masking.dynamic import mask_batch
 from bertjax.masking.selection import Vocabulary
@@ -13,8 +16,12 @@ from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.training import pretraining_loss
+from bertjax.training.optimization.plan import mask_rate
 from bertjax.training.pretraining_loss import Sums
 from bertjax.types import Batch
+
+CONSTANT = Course(0, 1)
+"""The course of a mask rate that does not change: programs of equal rates are the same."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Pretraining:
     data: DataConfig
     vocabulary: Vocabulary | None = None
     """The vocabulary for masking inside the step; None where batches come masked."""
+    masks: Course = CONSTANT
+    """The steps in which the mask rate changes, if it does."""
 
     def init(self, key: Array) -> Params:
         return functional.init(self.model, key)
@@ -35,12 +44,13 @@ class Pretraining:
     def logical_axes(self) -> dict[str, PartitionSpec]:
         return functional.logical_axes(self.model)
 
-    def prepare(self, batch: Batch, key: Array) -> Batch:
+    def prepare(self, batch: Batch, key: Array, step: ArrayLike = 0) -> Batch:
         if "masked_lm_ids" in batch:
             return batch
         # The configuration that leaves masks to the step brings a vocabulary (`prepared_source`).
         assert self.vocabulary is not None
-        return mask_batch(batch, self.data, self.vocabulary, key)
+        rate = mask_rate(self.data, self.masks, step)
+        return mask_batch(batch, self.data, self.vocabulary, key, rate)
 
     def counts(self, batch: Batch) -> tuple[Array, Array]:
         return pretraining_loss.counts(batch)
@@ -68,6 +78,15 @@ def check_heads(config: Config) -> None:
     )
 
 
-def pretraining(config: Config, vocabulary: Vocabulary | None = None) -> Pretraining:
-    """Return the objective of pretraining `config`; `vocabulary` as in `Pretraining`."""
-    return Pretraining(config.model, config.data, vocabulary)
+def pretraining(
+    config: Config, vocabulary: Vocabulary | None = None, phase: Phase[Config] | None = None
+) -> Pretraining:
+    """Return the objective of pretraining `config`; `vocabulary` as in `Pretraining`.
+
+    In a run with phases `config` is that of `phase`.
+    """
+    masks = CONSTANT
+    if config.data.mlm_probability_to:
+        phase = phase or phases_of(config)[0]
+        masks = phase.masks
+    return Pretraining(config.model, without_places(config.data), vocabulary, masks)

@@ -3,6 +3,7 @@
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.config.phases.resolution import phases_of
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
     is_opened_from,
@@ -22,9 +23,9 @@ from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 def prepared_tokenizer(config: Config) -> Tokenizer:
     """Load the tokenizer of the prepared data; of a mixture, that of its first folder.
 
-    Opening the shards of the others checks that they have the same one.
+    Opening the shards of the others, and those of later phases, checks that they have the same one.
     """
-    first = next(iter(corpora(config).values()))
+    first = next(iter(corpora(phases_of(config)[0].config).values()))
     return load_tokenizer(first / TOKENIZER)
 
 

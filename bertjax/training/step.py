@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from bertjax.config import Config
-from bertjax.config.data import mixture_folders
+from bertjax.config.data import mixture_folders, without_places
+from bertjax.config.phases.resolution import phases_of
 from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import ANYWHERE, Layout, PartOfBatch
@@ -29,7 +30,7 @@ from bertjax.training.optimization.batch_schedule import NOISE, SIGNAL
 from bertjax.training.optimization.freezing import stop_frozen
 from bertjax.training.optimization.mixout import mix
 from bertjax.training.optimization.optimizer import make_optimizer
-from bertjax.training.optimization.schedules import make_schedule
+from bertjax.training.optimization.plan import Plan, learning_rate, plan_of
 from bertjax.training.optimization.sparsity import sparsified, sparsity_of, stop_zeros
 from bertjax.training.pretraining import pretraining
 from bertjax.training.pretraining_loss import Sums
@@ -208,21 +209,25 @@ def train_step(
     layout: Layout = ANYWHERE,
     seed: ArrayLike | None = None,
     given: Params | None = None,
+    plan: Plan | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Return the state after one update, and the update's metrics as float32 scalars.
 
     `objective` is pretraining unless given; `seed` is `config.seed` unless given. `given` are
-    groups that the objective reads beside the parameters (`objective.Given`). The step counter
+    groups that the objective reads beside the parameters (`objective.Given`). `plan` is that of
+    the phase whose configuration `config` is; None: of a run without phases. The step counter
     advances by `batches_in(config, batch)`. For a mixture (`corpus_ids` in the batch) the metrics
     have each corpus's share of the rows, `rate/NAME`.
 
     When the loss or the gradient is not finite, parameters and optimizer stay as they were,
     `skipped` is 1, and only the step advances.
     """
+    if plan is None:
+        config, plan = _without_phases(config)
     objective = objective or pretraining(config)
     seed = config.seed if seed is None else seed
     batch, metrics = _pop_corpus_rates(config, batch)
-    batch = objective.prepare(batch, random_key(seed, state.step, MASKS))
+    batch = objective.prepare(batch, random_key(seed, state.step, MASKS), state.step)
     algorithm = ALGORITHMS[config.optimizer.algorithm]
     # One key for all parts of a batch: its gradient is taken at one set of weights.
     mixout_key = random_key(seed, state.step, MIXOUT)
@@ -250,7 +255,7 @@ def train_step(
     # norm so too.
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
-    rate, params, opt_state = _update(config, state, grads, hessian_diagonal)
+    rate, params, opt_state = _update(config, plan, state, grads, hessian_diagonal)
     if algorithm.has_hessian:
         # Second derivatives may overflow where the first ones do not.
         finite &= _are_finite(opt_state)
@@ -277,17 +282,28 @@ def train_step(
     return TrainState(state.step + batches, params, opt_state), metrics
 
 
+def _without_phases(config: Config) -> tuple[Config, Plan]:
+    """Return the configuration of a run without phases, in steps, and its plan."""
+    phases = phases_of(config)
+    (phase,) = phases
+    return phase.config, plan_of(phases, phase)
+
+
 def _are_finite(tree: Any) -> Array:
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _update(
-    config: Config, state: TrainState, grads: Params, hessian_diagonal: Callable[[], Params]
+    config: Config,
+    plan: Plan,
+    state: TrainState,
+    grads: Params,
+    hessian_diagonal: Callable[[], Params],
 ) -> tuple[ArrayLike, Params, optax.OptState]:
     """Return the learning rate at the state's step, and parameters and optimizer after it."""
     # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
     # a skipped update would not advance that counter.
-    rate = make_schedule(config.optimizer, config.train.steps)(state.step)
+    rate = learning_rate(config.optimizer, plan)(state.step)
     optimizer = make_optimizer(config.optimizer)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
@@ -349,8 +365,9 @@ def _program_config(config: Config) -> Config:
     """
     finetune = dataclasses.replace(config.finetune, decoder_from="")
     distill = dataclasses.replace(config.distill, teacher="")
+    data = without_places(config.data)
     return dataclasses.replace(
-        config, seed=0, init_from="", new_heads=(), finetune=finetune, distill=distill
+        config, seed=0, init_from="", new_heads=(), data=data, finetune=finetune, distill=distill
     )
 
 
@@ -409,18 +426,27 @@ class JittedTrainStep:
 
 
 def jit_train_step(
-    config: Config, mesh: Mesh, objective: Objective | None = None, given: Params | None = None
+    config: Config,
+    mesh: Mesh,
+    objective: Objective | None = None,
+    given: Params | None = None,
+    plan: Plan | None = None,
 ) -> JittedTrainStep:
     """Return `train_step` compiled for `mesh`; `objective` is pretraining unless given.
 
-    `given` are arrays on the mesh (`Given.params`).
+    `given` are arrays on the mesh (`Given.params`), `plan` as in `train_step`.
     """
-    program = _jit_train_step(_program_config(config), mesh, objective or pretraining(config))
+    if plan is None:
+        config, plan = _without_phases(config)
+    objective = objective or pretraining(config)
+    program = _jit_train_step(_program_config(config), mesh, objective, plan)
     return JittedTrainStep(program, np.uint32(config.seed), given or {})
 
 
 @lru_cache(maxsize=KEPT_PROGRAMS)
-def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> jax.stages.Wrapped:
+def _jit_train_step(
+    config: Config, mesh: Mesh, objective: Objective, plan: Plan
+) -> jax.stages.Wrapped:
     shardings = state_shardings(config, mesh, objective)
     replicated = rules.replicated(mesh)
     layout = rules.MeshLayout(mesh)
@@ -428,7 +454,7 @@ def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> jax.sta
     def step(
         seed: Array, state: TrainState, batch: Batch, given: Params
     ) -> tuple[TrainState, dict[str, Array]]:
-        return train_step(config, state, batch, objective, layout, seed, given)
+        return train_step(config, state, batch, objective, layout, seed, given, plan)
 
     return jax.jit(
         step,
@@ -454,7 +480,6 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch], Sums]
     Without dropout.
     """
     objective = pretraining(config)
-    shardings = state_shardings(config, mesh, objective)
     layout = rules.MeshLayout(mesh)
 
     def eval_step(params: Params, batch: Batch) -> Sums:
@@ -462,6 +487,7 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch], Sums]
 
     return jax.jit(
         eval_step,
-        in_shardings=(shardings.params, rules.batch_sharding(mesh)),
+        # Parameters stay where they are: kernels in sparse form have other arrays.
+        in_shardings=(None, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )

@@ -34,6 +34,8 @@ def fails(capsys, *words):
     (["train", "configs/tiny.py", "--train.steps", "many"], "--train.steps: invalid literal for int() with base 10: 'many'"),
     (["train", "configs/tiny.py", "--train.steps"], "Missing value for argument '--train.steps'"),
     (["train", "configs/tiny.py", "--optimizer.schedule", "liner"], "invalid choice 'liner'"),
+    (["prepare", "configs/tiny.py", "--phase", "2"], "--phase: found 2, expected 1 to 1"),
+    (["prepare", "configs/tiny.py", "--phases", "steps=5"], "train.steps: found 3000, expected 5, where the last of phases ends"),
     (["train", "configs/tiny.py", "--train.steps", "-5"], "train.steps: found -5, expected a number above 0"),
     (["train", "configs/tiny.py", "--model.hidden-size", "130", "--model.num-attention-heads", "4"],
      "model.hidden_size: found 130, expected a multiple of model.num_attention_heads (4)"),

@@ -9,7 +9,20 @@ from bertjax.data.order import (
     mixture_record_numbers,
     permute,
     quotas_of,
+    whole_run,
 )
+
+
+def batch_of(size, batch_size, step, seed):
+    reading = whole_run(1)
+    return batch_record_numbers(size, reading.rows(batch_size, step), seed, reading.places[0])
+
+
+def mixture_of(sizes, quotas, batch_size, step, seed):
+    reading = whole_run(len(sizes))
+    return mixture_record_numbers(
+        sizes, quotas, reading.rows(batch_size, step), seed, reading.places
+    )
 
 
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**32))
@@ -51,9 +64,7 @@ def test_neighbors_are_spread_evenly():
 @pytest.mark.parametrize("size,batch_size", [(10, 4), (7, 7), (5, 13), (100, 1)])
 def test_batches_walk_through_epochs_that_each_hold_every_row(size, batch_size):
     steps = 3 * size
-    walked = np.concatenate(
-        [batch_record_numbers(size, batch_size, step, 5) for step in range(steps)]
-    )
+    walked = np.concatenate([batch_of(size, batch_size, step, 5) for step in range(steps)])
     epochs = walked[: len(walked) // size * size].reshape(-1, size)
     assert (np.sort(epochs, axis=1) == np.arange(size)).all()
     if size > 6:
@@ -61,12 +72,8 @@ def test_batches_walk_through_epochs_that_each_hold_every_row(size, batch_size):
 
 
 def test_order_depends_on_the_seed_and_nothing_else():
-    assert np.array_equal(
-        batch_record_numbers(1000, 8, 77, 1), batch_record_numbers(1000, 8, 77, 1)
-    )
-    assert not np.array_equal(
-        batch_record_numbers(1000, 8, 77, 1), batch_record_numbers(1000, 8, 77, 2)
-    )
+    assert np.array_equal(batch_of(1000, 8, 77, 1), batch_of(1000, 8, 77, 1))
+    assert not np.array_equal(batch_of(1000, 8, 77, 1), batch_of(1000, 8, 77, 2))
 
 
 weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
@@ -92,7 +99,7 @@ def test_a_mixture_has_exact_shares_and_goes_through_each_corpus_evenly(sizes, s
         data.draw(st.lists(st.floats(0.1, 1), min_size=len(sizes), max_size=len(sizes)))
     )
     batch = BLOCK // 4
-    drawn = [mixture_record_numbers(sizes, quotas, batch, step, seed) for step in range(4)]
+    drawn = [mixture_of(sizes, quotas, batch, step, seed) for step in range(4)]
     corpora, rows = (np.concatenate(column) for column in zip(*drawn, strict=True))
     assert np.array_equal(np.bincount(corpora, minlength=len(sizes)), quotas)
     for corpus, size in enumerate(sizes):
@@ -105,13 +112,11 @@ def test_a_mixtures_batches_do_not_depend_on_their_size_or_start():
     sizes, quotas = [1000, 77], quotas_of([3, 1])
     whole = [
         np.concatenate(x)
-        for x in zip(
-            *(mixture_record_numbers(sizes, quotas, 8, s, 5) for s in range(64)), strict=True
-        )
+        for x in zip(*(mixture_of(sizes, quotas, 8, s, 5) for s in range(64)), strict=True)
     ]
-    large = mixture_record_numbers(sizes, quotas, 512, 0, 5)
+    large = mixture_of(sizes, quotas, 512, 0, 5)
     assert all(np.array_equal(a, b) for a, b in zip(whole, large, strict=True))
     assert np.bincount(whole[0])[1] / 512 == pytest.approx(0.25, abs=0.08)
-    far = mixture_record_numbers(sizes, quotas, 8, 10**9, 5)
+    far = mixture_of(sizes, quotas, 8, 10**9, 5)
     assert far[1].min() >= 0
     assert (far[1] < np.array(sizes)[far[0]]).all()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike
 
 from bertjax.config import DistillConfig, ModelConfig
 from bertjax.model import attention_inside, functional
@@ -113,9 +114,9 @@ class DistilledPretraining:
             axes[DISTILLATION] = own
         return axes
 
-    def prepare(self, batch: Batch, key: Array) -> Batch:
+    def prepare(self, batch: Batch, key: Array, step: ArrayLike = 0) -> Batch:
         if self.reads_masks:
-            return self.base.prepare(batch, key)
+            return self.base.prepare(batch, key, step)
         return unmasked(batch)
 
     def counts(self, batch: Batch) -> Any:

@@ -95,12 +95,15 @@ class MetricsLog:
         self._file.append(_to_lines(entries))
         self._board.add(entries)
 
-    def overfitting(self, evaluations: int) -> bool:
+    def overfitting(self, evaluations: int, since: int = 0) -> bool:
         """Return True where the last `evaluations` evaluations all show overfitting.
 
-        At each, held-out loss was higher and training loss lower than at the one before.
+        At each, held-out loss was higher and training loss lower than at the one before. Those up
+        to step `since` do not count.
         """
-        recent = self.heldout[-evaluations - 1 :]
+        own = sum(entry["step"] > since for entry in self.evaluations)
+        first = len(self.heldout) - min(own, evaluations + 1)
+        recent = self.heldout[max(first, 0) :]
         pairs = list(itertools.pairwise(recent))
         if len(pairs) < evaluations:
             return False

@@ -62,6 +62,12 @@ class StepLog:
         # NaN until the first flush, so that no rate includes the compilation of the first step.
         self._clock = math.nan
 
+    def enter(self, config: Config, schedule: BatchSchedule) -> None:
+        """Take the next updates for those of a phase with this configuration."""
+        self._config, self._schedule = config, schedule
+        # Its first step is compiled, which no rate is to include.
+        self._clock = math.nan
+
     def add(self, update: Update) -> None:
         """Hold an update until the next `flush`."""
         self._pending.append(update)

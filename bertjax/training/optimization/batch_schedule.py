@@ -26,9 +26,21 @@ class BatchSchedule:
     appendix A.1 asks.
     """
 
-    def __init__(self, config: TrainConfig, saved: Mapping[str, Any] | None = None) -> None:
-        """Continue from `saved`, the `state` in the checkpoint that a run resumes from."""
+    def __init__(
+        self,
+        config: TrainConfig,
+        saved: Mapping[str, Any] | None = None,
+        *,
+        begin: int = 0,
+        end: int | None = None,
+    ) -> None:
+        """Continue from `saved`, the `state` in the checkpoint that a run resumes from.
+
+        `config` is in steps. In a run with phases the ramp begins at step `begin`, and no update
+        goes beyond step `end`, where the phase ends.
+        """
         self._config = config
+        self._begin, self._end = begin, config.steps if end is None else end
         self._batches = 1
         self._noise = self._signal = 0.0
         if saved:
@@ -38,13 +50,14 @@ class BatchSchedule:
     def batches_at(self, step: int) -> int:
         """Return the number of batches in the update after `step`: a power of two.
 
-        It is at most the number of steps that the run has left.
+        It is at most the number of steps that the phase has left.
         """
         config = self._config
         if config.batch_size_schedule == "ramp":
             doublings = (config.max_batch_size // config.batch_size).bit_length() - 1
-            self._batches = 2 ** min(doublings, doublings * step // config.batch_size_steps)
-        left = max(1, config.steps - step)
+            done = doublings * (step - self._begin) // config.batch_size_steps
+            self._batches = 2 ** min(doublings, done)
+        left = max(1, self._end - step)
         # This is a power of two as well: each size needs its own compiled program, so sizes must be
         # few.
         largest_power = 2 ** (left.bit_length() - 1)

@@ -4,8 +4,10 @@ The record consists of digests. It counts whatever else is in the run folder: wh
 `config.json` does not get another run.
 """
 
+import hashlib
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -27,11 +29,48 @@ MANIFEST = "manifest_sha256"
 """Field of `meta` with the digest of all manifests; runs that began before `DATA` have it alone."""
 TEACHER_DIGEST = "teacher_sha256"
 """Field of `meta` with the digest of a student's teacher."""
+PHASE = checkpoint.PHASE
 CHANGES = "data_changes"
 """Field of `meta` with the changes of data so far: the step, and the record before it."""
 WHOLE = "all"
 """Name of the corpus of a run without a mixture."""
 SHOWN = 12  # characters of a digest in a message
+
+
+def of_phases(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a run with phases from those of each phase, which has one tokenizer."""
+    data = {}
+    for number, each in enumerate(facts, 1):
+        for name, digest in each[DATA].items():
+            data[_in_phase(name, number)] = digest
+    manifests = [each[MANIFEST] for each in facts]
+    known = all(manifest is not None for manifest in manifests)
+    joined = hashlib.sha256("".join(manifests).encode()).hexdigest() if known else None
+    return {**facts[0], DATA: data, MANIFEST: joined}
+
+
+def _in_phase(name: str, number: int) -> str:
+    """Return the name of a corpus in the record of a run; those of the first phase stay alone."""
+    return name if number == 1 else f"phase {number}: {name}"
+
+
+def phase_of_name(name: str) -> int:
+    """Return the number of the phase of a corpus's name in the record of a run."""
+    match = re.fullmatch(r"phase (\d+): .*", name)
+    return int(match[1]) if match else 1
+
+
+def _names_of_phase(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the corpora of the phase of a checkpoint, by their own names, of its record."""
+    number = record.get(PHASE, 1)
+    if number == 1:
+        return dict(record[DATA])
+    prefix = _in_phase("", number)
+    return {
+        name.removeprefix(prefix): digest
+        for name, digest in record[DATA].items()
+        if name.startswith(prefix)
+    }
 
 
 class Difference(NamedTuple):
@@ -132,7 +171,8 @@ def check_evaluated_data(
     say_versions(folder, record)
     if isinstance(record.get(DATA), Mapping):
         names = facts.get(DATA, {})
-        part = {name: digest for name, digest in record[DATA].items() if name in names}
+        own = _names_of_phase(record)
+        part = {name: digest for name, digest in own.items() if name in names}
         record = {DATA: part}
     elif ROWS in record:
         record = {}  # a record of before, which tells of training examples alone

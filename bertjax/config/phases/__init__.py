@@ -1,0 +1,1 @@
+"""Phases of a run, as a configuration has them."""
