@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from bertjax.config.algorithms import check_algorithm_of_run
 from bertjax.config.data import DataConfig, TokenizerConfig
 from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.optimization.run_checks import check_algorithm_of_run
 from bertjax.config.phases.resolution import phases_of
 from bertjax.config.serialization import replaced
 from bertjax.config.sparsity import check_sparse_run

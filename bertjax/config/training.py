@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from bertjax.config.algorithms import AlgorithmConfig, check_algorithm
 from bertjax.config.field_types import check_fields
+from bertjax.config.optimization.algorithms import AlgorithmConfig, check_algorithm
 from bertjax.config.range_checks import (
     fit_int32,
     fraction_below_one,

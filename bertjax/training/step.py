@@ -228,18 +228,7 @@ def train_step(
     seed = config.seed if seed is None else seed
     batch, metrics = _pop_corpus_rates(config, batch)
     batch = objective.prepare(batch, random_key(seed, state.step, MASKS), state.step)
-    algorithm = ALGORITHMS[config.optimizer.algorithm]
-    # One key for all parts of a batch: its gradient is taken at one set of weights.
-    mixout_key = random_key(seed, state.step, MIXOUT)
-
-    def transform(params: Params) -> Params:
-        trainable = stop_zeros(config, stop_frozen(config.optimizer, params), state.step)
-        # The optimizer's state keeps the first values, which mixout puts back at random.
-        own = mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
-        if algorithm.averages:
-            own = weights_between(own, state.opt_state, config.optimizer.b1)
-        return {**own, **given} if given else own
-
+    transform = _transform_of(config, state, seed, given)
     key = random_key(seed, state.step, DROPOUT)
 
     def gradients_at(params: Params) -> tuple[Params, Any, Array]:
@@ -256,7 +245,7 @@ def train_step(
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
     rate, params, opt_state = _update(config, plan, state, grads, hessian_diagonal)
-    if algorithm.has_hessian:
+    if ALGORITHMS[config.optimizer.algorithm].has_hessian:
         # Second derivatives may overflow where the first ones do not.
         finite &= _are_finite(opt_state)
     # Decided on the device: the host sees the metrics only some steps later.
@@ -280,6 +269,24 @@ def train_step(
     if config.train.batch_size_schedule == "adaptive":
         metrics |= gradient_noise(config, batches, grad_norm**2, squares)
     return TrainState(state.step + batches, params, opt_state), metrics
+
+
+def _transform_of(
+    config: Config, state: TrainState, seed: ArrayLike, given: Params | None
+) -> Callable[[Params], Params]:
+    """Return the function from parameters to the weights at which their gradient is taken."""
+    # One key for all parts of a batch: its gradient is taken at one set of weights.
+    mixout_key = random_key(seed, state.step, MIXOUT)
+
+    def transform(params: Params) -> Params:
+        trainable = stop_zeros(config, stop_frozen(config.optimizer, params), state.step)
+        # The optimizer's state keeps the first values, which mixout puts back at random.
+        own = mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
+        if ALGORITHMS[config.optimizer.algorithm].averages:
+            own = weights_between(own, state.opt_state, config.optimizer.b1)
+        return {**own, **given} if given else own
+
+    return transform
 
 
 def _without_phases(config: Config) -> tuple[Config, Plan]:

@@ -9,8 +9,8 @@ import pytest
 from etils import epath
 
 from bertjax.config import MeshConfig, OptimizerConfig, to_dict
-from bertjax.config.algorithms import HYPERPARAMETERS
 from bertjax.config.field_types import field_types
+from bertjax.config.optimization.algorithms import HYPERPARAMETERS
 from bertjax.errors import UserError
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh

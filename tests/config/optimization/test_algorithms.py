@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import Config, FinetuneConfig, ModelConfig, OptimizerConfig
-from bertjax.config.algorithms import HYPERPARAMETERS, AlgorithmConfig
+from bertjax.config import Config, FinetuneConfig, ModelConfig, OptimizerConfig, TrainConfig
+from bertjax.config.optimization.algorithms import HYPERPARAMETERS, AlgorithmConfig
 from bertjax.errors import UserError
 
 NAMES = [field.name for field in dataclasses.fields(AlgorithmConfig) if field.name != "algorithm"]
@@ -52,3 +52,19 @@ def test_what_does_not_go_together_is_refused_in_one_line(make, message):
         make()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("optimizer,model,change,message", [
+    ({"algorithm": "adamw"}, {}, "optimizer.algorithm=lion", "phase 2: phases: found 'optimizer.algorithm', expected from, steps, tokens"),
+    (FREE, {}, "optimizer.schedule=linear", "phase 2: optimizer.schedule: found linear, expected constant"),
+    ({"algorithm": "sophia"}, {"dropout_bits": "hash"}, "model.kernels=pallas", "phase 2: model.kernels: found pallas, expected xla"),
+])  # fmt: skip
+def test_a_phase_keeps_the_algorithm_and_what_it_needs(optimizer, model, change, message):
+    with pytest.raises(UserError) as error:
+        Config(
+            optimizer=OptimizerConfig(warmup_steps=0, **optimizer),
+            model=ModelConfig(**model),
+            train=TrainConfig(steps=6),
+            phases=("steps=3", f"steps=3 {change}"),
+        )
+    assert message in str(error.value)
