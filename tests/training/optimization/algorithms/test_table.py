@@ -183,6 +183,12 @@ def test_a_hessian_that_is_not_finite_skips_the_update(on_one):
 @pytest.mark.slow
 def test_a_schedule_free_step_takes_its_gradient_between_the_averages_and_the_fast_weights(on_one):
     state, _ = on_one("schedule_free")
+    # After few steps the two are too close to each other to be told apart.
+    far = jax.tree.map(
+        lambda z: z + 0.5 * jnp.cos(jnp.arange(z.size, dtype=z.dtype)).reshape(z.shape),
+        state.opt_state.z,
+    )
+    state = state._replace(opt_state=state.opt_state._replace(z=far))
     config = small("schedule_free")
     batch = random_batch(np.random.default_rng(1), 8)
     mesh = make_mesh(ONE, jax.devices()[:1])
@@ -192,4 +198,4 @@ def test_a_schedule_free_step_takes_its_gradient_between_the_averages_and_the_fa
     at_averages = float(norm(state.params))
     between = float(norm(weights_between(state.params, state.opt_state, config.optimizer.b1)))
     assert float(metrics["grad_norm"]) == pytest.approx(between, rel=1e-4)
-    assert abs(at_averages - between) > 1e-3 * between
+    assert abs(at_averages - between) > 0.01 * between
