@@ -1,5 +1,6 @@
 import contextlib
 import json
+import subprocess
 
 import jax
 import numpy as np
@@ -11,6 +12,9 @@ from bertjax.training import checkpoint
 from tests.tiny_library import write_library
 from tests.training.checkpoints import files_of
 from tests.training.runs import params_of
+
+# The configuration of a branch is tested every day (`test_branching.py`), its training here.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,8 @@ def same(run, other):
 
 @pytest.mark.parametrize("phases,decay", [
     ((SHORT,), None),
-    pytest.param((SHORT,), {"steps": "2"}, marks=pytest.mark.slow),
-    pytest.param((), {"tokens": "1k", "shape": "linear"}, marks=pytest.mark.slow),
+    ((SHORT,), {"steps": "2"}),
+    ((), {"tokens": "1k", "shape": "linear"}),
 ])  # fmt: skip
 def test_a_branch_equals_the_run_that_was_planned_so(library, phases, decay):
     number = f"{len(phases)}-{bool(decay)}"
@@ -73,7 +77,6 @@ def test_a_branch_equals_the_run_that_was_planned_so(library, phases, decay):
     assert entries[0] == entries[1]
 
 
-@pytest.mark.slow
 def test_a_branch_of_a_branch_keeps_what_was_before(library):
     first = bertjax.branch("runs/base", 4, "runs/first", ["steps=4 optimizer.schedule=constant"])
     bertjax.train(first.config, "runs/first")
@@ -126,7 +129,6 @@ def test_a_folder_with_files_is_refused_and_a_repeated_command_is_done(library):
         bertjax.branch("runs/base", 2, "runs/base", decay={"steps": "2"})
 
 
-@pytest.mark.slow
 def test_a_branch_says_where_it_comes_from_and_is_evaluated_on_the_data_of_its_phase(library):
     made = bertjax.branch("runs/base", 4, "runs/told", [SHORT])
     meta = checkpoint.read_meta(made.checkpoint)
@@ -139,7 +141,6 @@ def test_a_branch_says_where_it_comes_from_and_is_evaluated_on_the_data_of_its_p
     assert json.loads((made.run_dir / "config.json").read_text())["train"]["steps"] == 7
 
 
-@pytest.mark.slow
 def test_all_checkpoints_are_exported_as_revisions(library):
     transformers = pytest.importorskip("transformers")
     folders = bertjax.export_checkpoints("runs/base", "exported", "huggingface")
@@ -156,3 +157,24 @@ def test_all_checkpoints_are_exported_as_revisions(library):
 def test_a_decay_from_a_learning_rate_of_0_is_refused(library):
     with pytest.raises(UserError, match="learning rate of step 6: found 0.0, expected .* above 0"):
         bertjax.branch("runs/base", 6, "runs/none", decay={"steps": "2"})
+
+
+def test_a_model_without_an_optimizers_state_has_no_branch(library):
+    folder = bertjax.export_model("runs/base", "exported/one", "huggingface")
+    bertjax.import_model(folder, "runs/imported")
+    with pytest.raises(UserError, match="checkpoints/0: found parameters alone, expected an optim"):
+        bertjax.branch("runs/imported", 0, "runs/none", ["steps=2"])
+
+
+def test_a_full_disk_leaves_no_branch(library, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    try:
+        with pytest.raises(UserError, match="cannot be written|disk is full") as refused:
+            bertjax.branch("runs/base", 4, disk / "run", ["steps=2"])
+        assert "\n" not in str(refused.value)
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
