@@ -1,5 +1,6 @@
 import contextlib
 import json
+import shutil
 import subprocess
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from bertjax.training import checkpoint
+from tests.killed import Commands
 from tests.tiny_library import write_library
 from tests.training.checkpoints import files_of
 from tests.training.runs import params_of
@@ -178,3 +180,26 @@ def test_a_full_disk_leaves_no_branch(library, tmp_path):
         assert not list(disk.iterdir())
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_killed_branch_is_made_by_the_same_command(library):
+    commands = Commands("bertjax.cli.main:main", "bertjax.api.branch", "bertjax.cli.branch")
+    try:
+        config = config_of().replace(data={"prepared_dir": str(library / "prepared" / "tiny")})
+        bertjax.train(config, "runs/absolute")
+        words = ["branch", library / "runs" / "absolute", "--at", "4", "--phases", "steps=2"]
+        whole, out = library / "runs" / "whole", library / "runs" / "killed"
+        made = commands.run([*words, "--run-dir", whole], whole.parent)
+        assert made.status == 0, made.errors
+        expected = {path.relative_to(whole): path.read_bytes() for path in files_of(whole)}
+        for change in range(1, made.changes + 1, max(1, made.changes // 5)):
+            assert commands.run([*words, "--run-dir", out], whole.parent, at=change).status == -9
+            again = commands.run([*words, "--run-dir", out])
+            assert again.status == 0, again.errors
+            found = {path.relative_to(out): path.read_bytes() for path in files_of(out)}
+            # The record has the request, which is the same.
+            assert found == expected
+            assert {path.name for path in out.parent.iterdir()} & {".killed.bertjax-part"} == set()
+            shutil.rmtree(out)
+    finally:
+        commands.close()
