@@ -63,3 +63,10 @@ def differences(platform, config, arrays, segments, key, layout=ANYWHERE, window
     for a, b in zip(actual, expected, strict=True):
         relative.append(float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max()))
     return max(relative)
+
+
+def rolled(x, shift, axis, *, stride=0, stride_axis=0):
+    """What `pltpu.roll` computes."""
+    place = jax.lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    row = jax.lax.broadcasted_iota(jnp.int32, x.shape, stride_axis)
+    return jnp.take_along_axis(x, (place - shift - stride * row) % x.shape[axis], axis)

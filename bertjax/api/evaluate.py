@@ -120,7 +120,7 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
             expected="a folder that has some (--data.prepared-dir)",
         )
     with batch_memory_errors(config):
-        metrics = source.make_evaluator(config, mesh)(model.params)
+        metrics = source.make_evaluator(config, mesh)(model.inference_params)
     return EvaluationResult(model.checkpoint, metrics)
 
 

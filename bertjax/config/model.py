@@ -116,14 +116,21 @@ class ModelConfig(LayerConfig):
     rows of a multiple of 128 tokens and a head width that divides 128. Rows of more than 512
     tokens, windows, and rotary positions inside the kernel are for
     attention_probs_dropout_prob 0, and for as many tokens as a core's memory holds: 11,000 and more
-    on v5e, v5p and v6e in bfloat16, 1,900 on v4. Another kernel does dropout, residual and layer
-    norm if the hidden size is a multiple of 128. The masked words' cross-entropy has kernels for
-    TPUs where mesh.tensor is 1, the vectors before the logits have a width of a multiple of 128,
-    and a core's memory holds the masked words of a device: 23,900 of width 768 on v5e and v6e,
-    10,600 on v5p, 250 on v4. On a GPU they need rows of a multiple of 64 tokens and head widths
-    from 16 to 128; attention may be global or local. For other shapes and devices, and for models
-    without a mesh, xla is used. Its dropout masks are the same (for global attention: in rows of
-    fewer than 2,048 tokens).
+    on v5e, v5p and v6e in bfloat16, 1,900 on v4. Relative positions are for up to 2,304 tokens on
+    v5e and v6e and 1,408 on v5p (heads of width 64 in bfloat16), and not for v4. Another kernel
+    does dropout, residual and layer norm if the hidden size is a multiple of 128. The masked words'
+    cross-entropy has kernels for TPUs where mesh.tensor is 1, the vectors before the logits have a
+    width of a multiple of 128, and a core's memory holds the masked words of a device: 23,900 of
+    width 768 on v5e and v6e, 10,600 on v5p, 250 on v4. On a GPU they need rows of a multiple of 64
+    tokens and head widths from 16 to 128; attention may be global or local. For other shapes and
+    devices, and for models without a mesh, xla is used. Its dropout masks are the same (for global
+    attention: in rows of fewer than 2,048 tokens).
+    """
+    sparse_products: Literal["auto", "never", "always"] = "auto"
+    """Products with kernels whose weights are mostly 0, in evaluation, prediction and embed.
+    auto: of each kernel the sparse or the dense product, whichever is faster on the device at hand;
+    both are measured when the model is loaded, if 80 % of its weights are 0. Several devices, and
+    kernels pallas, have dense ones. never: dense. always: sparse, whatever it costs.
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
@@ -267,6 +274,13 @@ def _check_head_widths(model: ModelConfig) -> None:
 
 
 def _check_dropout(model: ModelConfig) -> None:
+    check(
+        # On TPUs attention's kernel reads three dense kernels as one.
+        model.sparse_products != "always" or model.kernels == "xla",
+        where="model.sparse_products",
+        found=model.sparse_products,
+        expected="auto or never, with model.kernels pallas",
+    )
     has_dropout = model.attention_probs_dropout_prob + model.hidden_dropout_prob > 0
     # A kernel computes the bits of each block by itself. Only with `hash` are they equal to the
     # block's part of the whole array's bits.

@@ -124,10 +124,10 @@ def _eval_step(
             return sums, task.generate(objective.model, params, batch, layout=layout)
         return sums, task.outputs(logits)
 
-    shardings = rules.tree_shardings(mesh, objective.logical_axes())
     return jax.jit(
         step,
-        in_shardings=(shardings, rules.batch_sharding(mesh)),
+        # Parameters stay where they are: kernels in sparse form have other arrays.
+        in_shardings=(None, rules.batch_sharding(mesh)),
         # Replicated: each process needs the outputs of all items, and can read only what its own
         # devices hold.
         out_shardings=rules.replicated(mesh),

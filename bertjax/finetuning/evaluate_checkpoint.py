@@ -68,7 +68,7 @@ def assess(
     check_batch_memory(model.config, mesh)
     with batch_memory_errors(model.config):
         return evaluate_splits(
-            model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id
+            model.config, model.objective, mesh, model.inference_params, splits, tokenizer.pad_id
         )
 
 
@@ -98,7 +98,13 @@ def predict_examples(
     check_batch_memory(config, mesh)
     with batch_memory_errors(config):
         evaluated = evaluate_split(
-            config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=False
+            config,
+            model.objective,
+            mesh,
+            model.inference_params,
+            split,
+            tokenizer.pad_id,
+            labelled=False,
         )
     return evaluated.predictions
 

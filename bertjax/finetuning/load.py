@@ -12,6 +12,7 @@ from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.json_values import shown, value_of
 from bertjax.model.functional import Params
+from bertjax.model.sparse.choice import with_sparse_products
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json
@@ -35,6 +36,11 @@ class Finetuned:
     kinds: dict[str, str]
     """The kind of each task, by the task's name."""
     params: Params
+
+    @cached_property
+    def inference_params(self) -> Params:
+        """`params`, with kernels in sparse form where this is faster (`model.sparse_products`)."""
+        return with_sparse_products(self.config.model, self.params)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

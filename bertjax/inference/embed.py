@@ -255,7 +255,7 @@ def _computed_windows(
     devices = batch_parts(mesh)
     # Rounded up, as all devices must have the same number of rows.
     batch_size = -(-options.batch_size // devices) * devices
-    params = jax.device_put(model.params, replicated(mesh))
+    params = jax.device_put(model.inference_params, replicated(mesh))
     width = options.width(model)
     announce_once("the vectors of texts")
     done = 0

@@ -54,9 +54,10 @@ def fill_mask(
     )
 
     announce_once("the words for masks")
-    hidden_1xLxD = functional.encode(config, model.params, {"input_ids": ids[None]}).hidden_BxLxD
+    params, batch = model.inference_params, {"input_ids": ids[None]}
+    hidden_1xLxD = functional.encode(config, params, batch).hidden_BxLxD
     # At the masks only: the logits of all positions would be L rows of V numbers.
-    logits_1xMxV = functional.mlm_logits(config, model.params, hidden_1xLxD, masks[None])
+    logits_1xMxV = functional.mlm_logits(config, params, hidden_1xLxD, masks[None])
     # A copy: NumPy's view of a JAX array cannot be written to.
     logits_MxV = np.array(logits_1xMxV[0])
     # The table of embeddings may have more rows than the tokenizer has entries.

@@ -121,7 +121,7 @@ def zero_shot(
     announce_once("the scores of labels")
     scores = np.zeros((len(prompted), len(labels)), np.float32)
     mesh = make_mesh(MeshConfig(), jax.local_devices())
-    params = jax.device_put(model.params, replicated(mesh))
+    params = jax.device_put(model.inference_params, replicated(mesh))
     for group in _by_number_of_masks(prompts):
         # The first prompt with each text, then the next prompt with each text.
         prompted_texts = [

@@ -162,7 +162,11 @@ class Linear(nn.Module):
         # Parameters are float32 even if products are in bfloat16, whose 8 significant bits would
         # lose small steps (master weights, arXiv 1710.03740, section 3.1).
         shape, init = (*self.inputs, *self.outputs), initial(self.config, *self.axes)
-        self.kernel = self.param("kernel", init, shape, jnp.float32)
+        kernel: Any = self.get_variable("params", "kernel")
+        # `param` would compare the shapes of its arrays, and those of a sparse one are others.
+        if not isinstance(kernel, Matrix):
+            kernel = self.param("kernel", init, shape, jnp.float32)
+        self.kernel = kernel
         if self.use_bias:
             bias_axes = self.axes[len(self.inputs) :]
             self.bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)

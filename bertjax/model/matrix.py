@@ -13,8 +13,9 @@ from jax import Array
 class Matrix(ABC):
     """A kernel, or a table of embeddings, in another form than an array of floats.
 
-    It stands among the parameters in the place of an array. A subclass is a pytree. Its first leaf
-    has the shape of the array, which flax compares; if layers are stacked, all leaves are.
+    It stands among the parameters in the place of an array. A subclass is a pytree. The first leaf
+    of a table has the shape of the array, which flax compares. If layers are stacked, all leaves
+    are.
     """
 
     @abstractmethod

@@ -24,6 +24,7 @@ FREE = {
     "model.scan_unroll",
     "model.remat",
     "model.kernels",
+    "model.sparse_products",
     "model.exported_as",
     "mesh.replica",
     "mesh.data",

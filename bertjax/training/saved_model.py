@@ -16,6 +16,7 @@ from bertjax.errors import check
 from bertjax.model import functional
 from bertjax.model.functional import DISTILLATION, TASKS, Params
 from bertjax.model.linear_head import init_linear, linear_axes
+from bertjax.model.sparse.choice import with_sparse_products
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage.outputs import folder_written_whole
@@ -38,6 +39,11 @@ class TrainedModel:
     params: Params
     not_taken: tuple[str, ...] = ()
     """What `import` left of a model of `sentence-transformers`: see `interop`."""
+
+    @cached_property
+    def inference_params(self) -> Params:
+        """`params`, with kernels in sparse form where this is faster (`model.sparse_products`)."""
+        return with_sparse_products(self.config.model, self.params)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

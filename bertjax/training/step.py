@@ -443,7 +443,6 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch], Sums]
     Without dropout.
     """
     objective = pretraining(config)
-    shardings = state_shardings(config, mesh, objective)
     layout = rules.MeshLayout(mesh)
 
     def eval_step(params: Params, batch: Batch) -> Sums:
@@ -451,6 +450,7 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch], Sums]
 
     return jax.jit(
         eval_step,
-        in_shardings=(shardings.params, rules.batch_sharding(mesh)),
+        # Parameters stay where they are: kernels in sparse form have other arrays.
+        in_shardings=(None, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )

@@ -13,6 +13,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.inference import embed as features
 from bertjax.model import functional
+from bertjax.model.sparse.product import SparseKernel
 from tests.factory import SMALL_MODEL, model_in_memory
 from tests.families.tiny import of_each_family, tiny
 
@@ -275,3 +276,14 @@ def test_a_text_longer_than_the_windows_has_its_own_vector_of_each_family(
     for text, vector in zip(texts, together, strict=True):
         alone = plainly(config, params, tokenizer, text, "last", "mean", 64)
         np.testing.assert_allclose(vector, alone, rtol=1e-4, atol=2e-5)
+
+
+def test_sparse_products_give_the_vectors_of_dense_ones(tmp_path, params, tokenizer):
+    vectors = []
+    for choice in ("never", "always"):
+        config = dataclasses.replace(MODEL, sparse_products=choice)
+        model = model_in_memory(tmp_path, config, params, tokenizer)
+        vectors.append(features.embed(model, ["the cat", "no"]))
+    up = model.inference_params["encoder"]["layers"]["mlp"]["up"]
+    assert isinstance(up["kernel"], SparseKernel)
+    np.testing.assert_allclose(*vectors, atol=1e-5)

@@ -1,5 +1,7 @@
 """Fillers of masks: pieces of the vocabulary, and no special tokens."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -77,3 +79,12 @@ def test_masks_of_a_long_text_are_filled_as_in_a_padded_row_of_each_family(name,
     assert len(filled) == 13
     for (best,), probabilities in zip(filled, expected, strict=True):
         np.testing.assert_allclose(best.probability, probabilities.max(), rtol=1e-4)
+
+
+def test_sparse_products_fill_masks_as_dense_ones(model):
+    config = model.config.replace(model={"sparse_products": "always"})
+    dense = fill_mask(model, "the [MASK] cat")
+    sparse = fill_mask(dataclasses.replace(model, config=config), "the [MASK] cat")
+    for one, other in zip(dense[0], sparse[0], strict=True):
+        assert one.text == other.text
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)

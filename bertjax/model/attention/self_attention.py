@@ -17,6 +17,7 @@ from bertjax.model.attention.attention import (
     attention_scores,
 )
 from bertjax.model.attention.fused_long import ROWS, fused_long
+from bertjax.model.attention.fused_relative import fused_relative
 from bertjax.model.attention.relative_attention import RelativeVectors
 from bertjax.model.attention.rotary import Rotation, rotate
 from bertjax.model.kernels import selection as kernels
@@ -77,10 +78,10 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> Array:
         """Return the sublayer's output; `kept` is `x` again, as in `layers.linear`."""
-        c, layout = self.config, self.layout
+        c, layout, length = self.config, self.layout, x_BxLxD.shape[1]
         rotation = _rotation(surroundings, is_global)
         kept_mixed = None
-        if kernels.long_attention(c, x_BxLxD.shape[1], is_global, layout):
+        if kernels.long_attention(c, length, is_global, layout):
             mixed, kept_mixed = fused_long(
                 c,
                 self._grouped(x_BxLxD, kept),
@@ -91,7 +92,18 @@ class SelfAttention(nn.Module):
             )
         else:
             key = None if deterministic else self.make_rng("dropout")
-            mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
+            vectors_RxD = surroundings.relative_RxD
+            if vectors_RxD is not None and kernels.relative_attention(c, length, layout):
+                mixed, kept_mixed = fused_relative(
+                    c,
+                    self._grouped(x_BxLxD, kept),
+                    surroundings.segments,
+                    self._relative_vectors(vectors_RxD),
+                    key=key,
+                    layout=layout,
+                )
+            else:
+                mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
         if kept_mixed is not None and (c.value_gate or c.norm_inside):
             # These read the result once more in the backward pass, so that it must be the kept one.
             mixed, kept_mixed = kept_mixed, None

@@ -7,6 +7,7 @@ from bertjax.model.kernels import (
     tpu_attention,
     tpu_cross_entropy,
     tpu_long_attention,
+    tpu_relative_attention,
 )
 from bertjax.model.layout import Layout
 
@@ -19,7 +20,7 @@ def on_tpu(config: ModelConfig, layout: Layout) -> bool:
 def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Return True if a kernel computes global attention in rows of this length."""
     if config.relative_positions:
-        return False
+        return relative_attention(config, length, layout)
     if long_attention(config, length, True, layout):
         return True
     if on_tpu(config, layout):
@@ -51,8 +52,21 @@ def long_attention(config: ModelConfig, length: int, is_global: bool, layout: La
     if is_global and config.positions != "rotary" and tpu_attention.fits(length, heads, width):
         return False
     window = 0 if is_global else config.local_attention
-    itemsize = 2 if config.dtype == "bfloat16" else 4
-    return tpu_long_attention.fits(length, window, heads, width, itemsize, layout.core_memory)
+    return tpu_long_attention.fits(
+        length, window, heads, width, _itemsize(config), layout.core_memory
+    )
+
+
+def relative_attention(config: ModelConfig, length: int, layout: Layout) -> bool:
+    """Return True if the TPU kernel for disentangled attention computes rows of this length."""
+    if not config.relative_positions or config.positions == "rotary" or not on_tpu(config, layout):
+        return False
+    heads, width = _local_heads(config, layout), config.head_width
+    return tpu_relative_attention.fits(length, heads, width, _itemsize(config), layout.core_memory)
+
+
+def _itemsize(config: ModelConfig) -> int:
+    return 2 if config.dtype == "bfloat16" else 4
 
 
 def _local_heads(config: ModelConfig, layout: Layout) -> int:
@@ -88,9 +102,8 @@ def cross_entropy(config: ModelConfig, shape: tuple[int, int], layout: Layout) -
         return False
     entries = rows // parts * words
     width = config.embedding_width if config.mlm_transform else config.hidden_size
-    itemsize = 2 if config.dtype == "bfloat16" else 4
     vocabulary, memory = config.vocab_size, layout.core_memory
-    return tpu_cross_entropy.fits(entries, vocabulary, width, itemsize, memory)
+    return tpu_cross_entropy.fits(entries, vocabulary, width, _itemsize(config), memory)
 
 
 def missing(

@@ -83,8 +83,36 @@ def test_shapes_that_it_does_not_know_are_left_to_xla():
     assert not selection.long_attention(rotary(), 1000, True, V5E)
     assert not selection.long_attention(rotary(kernels="xla"), 1024, True, V5E)
     assert not selection.long_attention(rotary(), 1024, True, GPU)
-    relative = {"relative_positions": 512, "local_attention": 0, "positions": "none"}
-    assert not selection.long_attention(rotary(**relative), 1024, True, V5E)
+    assert not selection.long_attention(relative(), 1024, True, V5E)
+
+
+def relative(**fields):
+    own = {"relative_positions": 512, "local_attention": 0, "positions": "none"}
+    return rotary(**(own | fields))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("length", [128, 512])
+def test_a_tpu_computes_relative_positions_with_dropout_too(length, rate):
+    config = relative(attention_probs_dropout_prob=rate)
+    assert selection.relative_attention(config, length, V5E)
+    assert selection.attention(config, length, V5E)
+    assert selection.missing(config, length, V5E) == []
+
+
+def test_relative_positions_of_other_rows_and_devices_are_left_to_xla():
+    for config, length, device in (
+        (relative(), 500, V5E),
+        (relative(), 128, V4),
+        (relative(), 8192, V5E),
+        (relative(), 512, GPU),
+        (relative(kernels="xla"), 512, V5E),
+        (relative(positions="rotary"), 512, V5E),
+        (rotary(), 512, V5E),
+    ):
+        assert not selection.relative_attention(config, length, device)
+    three = Device(ANYWHERE, cuts=(("heads", 12),))
+    assert selection.missing(relative(), 512, three) == ["attention"]
 
 
 def test_a_gpu_computes_windows_with_dropout_too():

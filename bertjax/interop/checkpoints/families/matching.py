@@ -33,6 +33,7 @@ _FREE = (
     "scan_unroll",
     "remat",
     "kernels",
+    "sparse_products",
     "dropout_bits",
     "heads",
     "token_pooler",  # only for heads on tokens
