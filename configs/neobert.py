@@ -10,8 +10,6 @@ learning rate of 1e-4 and a weight decay of 0.01.
 
 What differs here:
 
-- Of the tokens to predict, 80 % become [MASK], 10 % another token, and 10 % stay; in the paper all
-  become [MASK].
 - The learning rate falls until the last step. In the paper it has reached 6e-5 after 90 % of the
   steps and stays there.
 - A document fills as many rows as it needs. The paper's is cut off after one row.
@@ -39,6 +37,7 @@ def get_config() -> Config:
             max_predictions_per_seq=205,
             mlm_probability=0.2,
             masking="token",
+            mask_shares=(1.0, 0.0, 0.0),
             dynamic_masking=True,
             dupe_factor=1,
             sentence_objective="none",

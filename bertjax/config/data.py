@@ -122,6 +122,11 @@ class DataConfig:
     token: single tokens. whole_word: all tokens of a word. ngram: one to three words (arXiv
     1909.11942). span: spans of words of geometric length (arXiv 1907.10529).
     """
+    # As BERT's paper (arXiv 1810.04805, section 3.1, task #1).
+    mask_shares: tuple[float, ...] = (0.8, 0.1, 0.1)
+    """Shares of the chosen tokens that become [MASK], become a random token, and stay; in sum 1.
+    1 0 0 for [MASK] alone, as in NeoBERT (arXiv 2502.19587) and in masked diffusion.
+    """
     dynamic_masking: bool = False
     """Choose new masks at every step, inside the compiled train step.
     `prepare` then writes training shards without masks. Training on shards that have masks also
@@ -213,6 +218,7 @@ class DataConfig:
         )
         not_negative("data", self, "split_documents", expected="0 (never) or more")
         _check_lengths(self)
+        _check_shares(self)
         _check_packing(self)
         _check_mixture(self)
 
@@ -240,6 +246,18 @@ def _check_lengths(data: DataConfig) -> None:
         found=data.max_predictions_per_seq,
         expected=f"at least {min_predictions}, data.mlm_probability of a row"
         " (or a lower data.mlm_probability)",
+    )
+
+
+def _check_shares(data: DataConfig) -> None:
+    shares = data.mask_shares
+    in_range = all(0 <= share <= 1 for share in shares)
+    check(
+        # Three numbers of decimals, such as 0.7, 0.2 and 0.1, add up to 1 but for their rounding.
+        len(shares) == 3 and in_range and abs(sum(shares) - 1) < 1e-9,
+        where="data.mask_shares",
+        found=shares,
+        expected="three numbers from 0 to 1 whose sum is 1",
     )
 
 

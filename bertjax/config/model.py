@@ -36,6 +36,13 @@ class ModelConfig(LayerConfig):
     """Dropout rate at the dropout_places, and before the heads of tasks: 0 to below 1."""
     attention_probs_dropout_prob: float = 0.1
     """Dropout rate of the attention probabilities: 0 to below 1."""
+    embedding_noise: float = 0.0
+    """Size a of the noise that training adds to the word embeddings; 0: none (docs/objectives.md).
+    Each number gets a random one times a / sqrt(tokens of the row x width of the embeddings), as
+    in NEFTune (arXiv 2310.05914, which has a of 5 to 15). Evaluations have none.
+    """
+    embedding_noise_kind: Literal["uniform", "gaussian"] = "uniform"
+    """What the random numbers are: uniform on -1 to 1, or normal of variance 1."""
     max_position_embeddings: int = 512
     """Number of positions; not less than data.max_seq_length + position_offset."""
     # RoBERTa's tokens begin after the position of padding, padding_idx = 1.
@@ -149,7 +156,7 @@ class ModelConfig(LayerConfig):
         positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
         fit_int32("model", self)
         not_negative("model", self, "embedding_size", "position_offset", "type_vocab_size")
-        not_negative("model", self, "z_loss", "mlm_hidden_size")
+        not_negative("model", self, "z_loss", "mlm_hidden_size", "embedding_noise")
         check_layers(self)
         _check_positions(self)
         _check_heads(self)

@@ -8,6 +8,7 @@ from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.optimization.run_checks import check_algorithm_of_run
 from bertjax.config.phases.resolution import phases_of
 from bertjax.config.replaced import ReplacedConfig, check_replaced
 from bertjax.config.serialization import replaced
@@ -64,6 +65,7 @@ class Config:
         _check_family(self)
         _check_phases(self)
         check_sparse_run(self)
+        check_algorithm_of_run(self)
         check_replaced(self)
 
     def replace(self, **changes: object) -> "Config":

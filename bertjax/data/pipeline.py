@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config
+from bertjax.config import Config, DataConfig, to_dict
 from bertjax.data.order import (
     Reading,
     batch_record_numbers,
@@ -268,9 +268,12 @@ def _check_fits(
     # No record tells these, unlike the lengths below.
     settings = ["sentence_objective", "cross_documents"]
     if static:
-        settings += ["masking", "mlm_probability"]
+        settings += ["masking", "mlm_probability", "mask_shares"]
+    # Folders that were prepared before a setting existed lack it.
+    of_shards = to_dict(DataConfig()) | manifest.settings["data"]
+    of_run = to_dict(config.data)
     for name in settings:
-        _check_same(folder, name, name, manifest.settings["data"][name], getattr(config.data, name))
+        _check_same(folder, name, name, of_shards[name], of_run[name])
 
     fields = {
         "max_seq_length": "max_seq_length",

@@ -37,6 +37,7 @@ def mask_batch(
         masking=config.masking,
         mlm_probability=mlm_probability,
         max_predictions=config.max_predictions_per_seq,
+        shares=config.mask_shares,
         uniform=_uniform(key),
     )
 

@@ -10,12 +10,8 @@ word, or a run of words (an n-gram or a span).
 B rows   L length   P predicted positions (`max_predictions`)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
-
-# Shares of the chosen tokens that become [MASK] or a random token; the rest stay as they are
-# (BERT, arXiv 1810.04805, section 3.1).
-MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 Masking = Literal["token", "whole_word", "ngram", "span"]
 """Kind of units that are chosen, as in `DataConfig.masking`."""
@@ -77,15 +73,16 @@ def mask_tokens(
     masking: Masking,
     mlm_probability: AnyArray | float,
     max_predictions: int,
+    shares: Sequence[float],
     uniform: Uniform,
 ) -> dict[str, AnyArray]:
     """Return the masked-word features of a batch.
 
     The share `mlm_probability` of each row's ordinary tokens (`input_mask` is 1, id not special) is
     chosen: the number is rounded, at least 1 and at most `max_predictions`. A unit of `masking` is
-    chosen as a whole or not at all, so fewer tokens may be chosen, or even none. 80 % of the chosen
-    tokens become `[MASK]`, 10 % become a random ordinary token, and 10 % do not change. With
-    `masking` "span", all tokens of a span share this draw (SpanBERT, arXiv 1907.10529, 3.1).
+    chosen as a whole or not at all, so fewer tokens may be chosen, or even none. `shares` are those
+    of the chosen tokens that become `[MASK]`, become a random ordinary token, and do not change.
+    With `masking` "span", all tokens of a span share this draw (SpanBERT, arXiv 1907.10529, 3.1).
 
     Args:
         input_ids: int32 [B, L].
@@ -126,7 +123,7 @@ def mask_tokens(
     draws = uniform(positions.shape)
     if masking == "span":
         draws = _share_within_units(xp, draws, xp.take_along_axis(unit_numbers, positions, 1))
-    new_ids = _replaced(xp, original_ids, draws, vocabulary, uniform)
+    new_ids = _replaced(xp, original_ids, draws, shares, vocabulary, uniform)
     new_ids = xp.where(used, new_ids, original_ids)
 
     # Every row writes the same number of columns, so an unused slot must write something too. It
@@ -239,15 +236,24 @@ def _random_order(xp: Any, real: AnyArray, uniform: Uniform) -> AnyArray:
 
 
 def _replaced(
-    xp: Any, original_ids: AnyArray, draws: AnyArray, vocabulary: Vocabulary, uniform: Uniform
+    xp: Any,
+    original_ids: AnyArray,
+    draws: AnyArray,
+    shares: Sequence[float],
+    vocabulary: Vocabulary,
+    uniform: Uniform,
 ) -> AnyArray:
     """Return [MASK], a random ordinary id or the original id for each of the uniform `draws`."""
+    masked, random, kept = shares
+    # Without kept tokens every draw, which is below 1, gives another id: a sum such as 0.9 + 0.1
+    # might be rounded to less than 1.
+    replaced = masked + random if kept else 1.0
     # The original draws from the whole vocabulary, special tokens included.
     random_ids = _ordinary_ids(xp, uniform(original_ids.shape), vocabulary)
     return xp.where(
-        draws < MASK_SHARE,
+        draws < (masked if random or kept else 1.0),
         vocabulary.mask_id,
-        xp.where(draws < MASK_SHARE + RANDOM_SHARE, random_ids, original_ids),
+        xp.where(draws < replaced, random_ids, original_ids),
     )
 
 

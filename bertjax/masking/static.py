@@ -24,6 +24,7 @@ def mask_rows(
         masking=config.masking,
         mlm_probability=config.mlm_probability,
         max_predictions=config.max_predictions_per_seq,
+        shares=config.mask_shares,
         uniform=_uniform(rng),
     )
 

@@ -1,5 +1,6 @@
 """The embeddings: words, positions and token types, added up and normalized."""
 
+import math
 from functools import partial
 
 import jax
@@ -9,8 +10,9 @@ from flax import linen as nn
 from jax import Array
 
 from bertjax.config import ModelConfig
+from bertjax.model import random_bits
 from bertjax.model.layers import Linear, Norm, dropout, initial
-from bertjax.model.layout import HIDDEN, Layout
+from bertjax.model.layout import ANYWHERE, HIDDEN, Layout
 from bertjax.model.matrix import Matrix
 
 
@@ -45,8 +47,15 @@ class Embeddings(nn.Module):
             self.projection = Linear(c, (c.embedding_size,), (c.hidden_size,), (None, "embed"))
 
     def __call__(
-        self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool
+        self,
+        input_ids: Array,
+        segment_ids: Array,
+        position_ids: Array,
+        *,
+        deterministic: bool,
+        mask_BxL: Array | None = None,
     ) -> Array:
+        """Return the embeddings; `mask_BxL`, 0 at padding, where they may get noise."""
         c, layout = self.config, self.layout
         # The layout makes the compiler gather the table from the devices before the lookup.
         # Otherwise it would move the whole batch between devices.
@@ -55,6 +64,8 @@ class Embeddings(nn.Module):
             summed = words.rows(input_ids)
         else:
             summed = jnp.take(words, input_ids, axis=0)
+        if c.embedding_noise and mask_BxL is not None and not deterministic:
+            summed = summed + embedding_noise(c, mask_BxL, self.make_rng("dropout"), layout)
         if c.positions == "learned":
             summed = summed + _vectors(self.position, position_ids + c.position_offset)
         if c.positions == "sinusoidal":
@@ -76,6 +87,29 @@ class Embeddings(nn.Module):
 def _vectors(table: nn.Embed, ids: Array) -> Array:
     vectors: Array | Matrix = table.embedding
     return vectors.rows(ids) if isinstance(vectors, Matrix) else table(ids)
+
+
+def embedding_noise(
+    config: ModelConfig, mask_BxL: Array, key: Array, layout: Layout = ANYWHERE
+) -> Array:
+    """Return what training adds to the word embeddings, float32 [B, L, E]; 0 at padding.
+
+    With n tokens in a row it is r * config.embedding_noise / sqrt(n E), where each r is uniform on
+    [-1, 1) (arXiv 2310.05914, algorithm 1) or normal of variance 1. `mask_BxL` is 0 at padding.
+    """
+    width = config.embedding_width
+    is_token_BxL = (mask_BxL > 0).astype(jnp.float32)
+    # A row of padding alone has no token: its noise is 0 and not 0 / 0.
+    tokens_Bx1 = jnp.maximum(jnp.sum(is_token_BxL, axis=1, keepdims=True), 1)
+    scale_BxL = config.embedding_noise / jnp.sqrt(tokens_Bx1 * width) * is_token_BxL
+    # By the row's number in the batch, so that neither a mesh nor accumulation changes the noise.
+    words = random_bits.threefry_words(key, (*mask_BxL.shape, width), layout)
+    draws_BxLxE = 2 * random_bits.uniform(words) - 1
+    if config.embedding_noise_kind == "gaussian":
+        # As `jax.random.normal`: at -1 the inverse would be infinite.
+        above = jnp.maximum(draws_BxLxE, np.nextafter(np.float32(-1), np.float32(0)))
+        draws_BxLxE = math.sqrt(2) * jax.lax.erf_inv(above)
+    return layout(draws_BxLxE * scale_BxL[:, :, None], *HIDDEN)
 
 
 def sinusoids(positions_BxL: Array, width: int) -> Array:

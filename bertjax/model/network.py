@@ -58,7 +58,9 @@ class Network(nn.Module):
             positions = jnp.arange(ids.shape[-1])[None, :]
         token_types = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
         mask = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
-        embedded = self.embeddings(ids, token_types, positions, deterministic=deterministic)
+        embedded = self.embeddings(
+            ids, token_types, positions, deterministic=deterministic, mask_BxL=jnp.asarray(mask)
+        )
         packs = jnp.asarray(batch["pack_ids"]) if "pack_ids" in batch else jnp.ones_like(ids)
         # Keys at padding get segment -1, which no query has.
         segments = Segments(packs, jnp.where(jnp.asarray(mask) > 0, packs, -1))

@@ -120,8 +120,13 @@ def _accumulation_is_free(config: Config) -> bool:
     # The adaptive schedule measures the noise between the parts.
     if config.train.batch_size_schedule == "adaptive":
         return False
-    rates = config.model.hidden_dropout_prob, config.model.attention_probs_dropout_prob
-    return config.dropout_follows_rows or max(rates) == 0
+    model = config.model
+    random = (
+        model.hidden_dropout_prob,
+        model.attention_probs_dropout_prob,
+        model.embedding_noise,
+    )
+    return config.dropout_follows_rows or max(random) == 0
 
 
 def _same_rates(before: Config, now: Config, made: int) -> bool:

@@ -57,8 +57,22 @@ def test_a_mistake_leaves_no_run_behind(library):
     config = bertjax.load_config("tiny.py")
     with pytest.raises(UserError, match="model.vocab_size: found 20, expected at least the"):
         bertjax.train(config.replace(model={"vocab_size": 20}), "runs/mistake")
+    rounded = config.replace(finetune={"quantization_aware": "int8"})
+    with pytest.raises(UserError, match="quantization_aware: found int8, expected none in pretr"):
+        bertjax.train(rounded, "runs/mistake")
     with pytest.raises(UserError, match="max_seq_length: found 32 in the shards, expected 16"):
         bertjax.train(config.replace(data={"max_seq_length": 16}), "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
+
+
+@pytest.mark.parametrize("text,message", [
+    ("data.mixture=a=prepared/tiny,b=prepared/none", "prepared/none: found no such folder"),
+    ("data.max_seq_length=16", "max_seq_length: found 32 in the shards, expected 16"),
+])  # fmt: skip
+def test_a_later_phase_that_does_not_fit_its_folder_leaves_no_run_behind(library, text, message):
+    config = bertjax.load_config("tiny.py").replace(phases=("steps=1", text))
+    with pytest.raises(UserError, match=message):
+        bertjax.train(config, "runs/mistake")
     assert not (library / "runs" / "mistake").exists()
 
 

@@ -64,6 +64,9 @@ def test_replace_refuses_what_a_configuration_file_may_not_say(changes, message)
 @pytest.mark.parametrize("make,message", [
     (lambda: Config(seed=-1), "seed: found -1"),
     (lambda: DataConfig(mlm_probability=0.0), "data.mlm_probability: found 0.0"),
+    (lambda: DataConfig(mask_shares=(0.8, 0.2)), "data.mask_shares: found (0.8, 0.2), expected three numbers"),
+    (lambda: DataConfig(mask_shares=(0.8, 0.1, 0.2)), "data.mask_shares: found (0.8, 0.1, 0.2), expected three numbers from 0 to 1 whose sum is 1"),
+    (lambda: DataConfig(mask_shares=(1.2, -0.1, -0.1)), "data.mask_shares: found (1.2, -0.1, -0.1), expected three"),
     (lambda: DataConfig(corpus=()), "data.corpus: found no source"),
     (lambda: DataConfig(max_seq_length=16), "data.max_predictions_per_seq: found 20, expected less than"),
     (lambda: DataConfig(max_sequences_per_row=128), "data.max_sequences_per_row: found 128, expected 1 to 127"),

@@ -435,6 +435,7 @@ def test_without_weights_a_mixture_goes_by_size_to_an_exponent(two_folders):
     ({"schemas": dict.fromkeys(SPLITS, Schema(16, 0))}, {}, "split train: found rows that are not masked, expected masked ones, or data.dynamic_masking True"),
     ({"schemas": dict.fromkeys(SPLITS, Schema(16, 4, sentences=3, packed=True))}, {}, "sentences: found 3 in the shards, expected 1 as data.max_sequences_per_row"),
     ({}, {"masking": "span"}, "masking: found whole_word in the shards, expected span as data.masking says"),
+    ({}, {"mask_shares": (1, 0, 0)}, r"mask_shares: found \[0.8, 0.1, 0.1\] in the shards, expected \[1.0, 0.0, 0.0\] as data.mask_shares says"),
     ({}, {"sentence_objective": "none"}, "sentence_objective: found next_sentence in the shards, expected none"),
 ])  # fmt: skip
 def test_shards_made_for_another_purpose_are_refused(tmp_path, made, asked, message):

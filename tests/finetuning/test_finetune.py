@@ -8,20 +8,23 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 
 from bertjax.errors import UserError
 from bertjax.finetuning import finetune
+from bertjax.finetuning.evaluate import evaluate_split
 from bertjax.finetuning.evaluate_checkpoint import assess, predict_split, validation_sets
 from bertjax.finetuning.load import load_finetuned
 from bertjax.interop.export_model import export_model
 from bertjax.model.sparse.product import SparseKernel
+from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import registry as kinds
 from bertjax.training import checkpoint
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.optimization import sparsity
 from bertjax.training.provenance.data_record import check_same_data
-from bertjax.training.saved_model import load_model
+from bertjax.training.saved_model import load_model, save_model
 from tests.tasks.tiny import (
     TOKENIZER,
     config_of,
@@ -571,6 +574,8 @@ def test_freezing_and_new_layers_change_what_they_should_only(start, texts, tmp_
         {"layer_decay": 0.9},
         {"algorithm": "bert", "peak_learning_rate": 1e-3},
         {"algorithm": "lamb", "peak_learning_rate": 2e-2},
+        {"algorithm": "muon", "peak_learning_rate": 2e-2},
+        {"algorithm": "schedule_free", "schedule": "constant", "layer_decay": 0.9},
     ],
     ids=str,
 )
@@ -627,6 +632,74 @@ def test_a_run_that_rounds_to_eight_bits_learns_and_continues_bit_for_bit(start,
     changed = dataclasses.replace(config.finetune, quantization_aware="int4")
     with pytest.raises(UserError, match="quantization_aware"):
         fit(dataclasses.replace(config, finetune=changed), a)
+
+
+def more_good_than_bad(text):
+    words = text.split()
+    count = lambda *chosen: sum(words.count(word) for word in chosen)  # noqa: E731
+    return (
+        "yes" if count("good", "cat", "one", "paris") > count("bad", "dog", "no", "rome") else "no"
+    )
+
+
+def with_offsets(folder, run):
+    """A copy of a run that computes the same, with weights that are far from 0.
+
+    What is added to all outputs of a matrix alike, the norm that follows takes out again.
+    """
+    model = load_finetuned(run)
+    flat = flatten_dict(jax.device_get(model.params), sep="/")
+    flat = {path: np.array(leaf) for path, leaf in flat.items()}
+    flat["embeddings/word/embedding"] += 1.2
+    flat["encoder/layers/mlp/down/kernel"][:, 0] += 2
+    flat["encoder/layers/attention/output/kernel"][:, 0, 0] += 2
+    facts = {"tasks": [kinds.to_plain(task) for task in model.objective.tasks]}
+    save_model(folder, model.config, unflatten_dict(flat, sep="/"), TOKENIZER, facts)
+    return folder
+
+
+def losses_of(run):
+    """The held-out loss of a run: as it is, and with weights of four bits."""
+    model = load_finetuned(run)
+    (split,) = validation_sets(model, TOKENIZER)
+    mesh, losses = make_mesh(model.config.mesh), {}
+    for form in ("none", "int4"):
+        objective = dataclasses.replace(model.objective, quantization_aware=form)
+        params = objective.rounded(model.params)
+        found = evaluate_split(
+            model.config, objective, mesh, params, split, TOKENIZER.pad_id, labelled=True
+        )
+        losses[form] = found.figures["loss"]
+    return losses
+
+
+@pytest.mark.slow
+def test_weights_of_four_bits_lose_less_where_training_has_rounded_them(tmp_path):
+    texts = write_splits(tmp_path / "texts", more_good_than_bad, train=512, validation=200)
+    task, last = f"good:classification={texts}", {"restore_best": False}
+    fit(config_of(task, finetune={"epochs": 6.0, **last}), tmp_path / "base")
+    before = losses_of(tmp_path / "base")
+    start = with_offsets(tmp_path / "start", tmp_path / "base")
+    moved = losses_of(start)
+    assert moved["none"] == pytest.approx(before["none"], abs=1e-3)
+    # Only 16 values are left for numbers that lie close together and far from 0.
+    assert moved["int4"] > 2 * before["int4"]
+    after = {}
+    for form in ("none", "int4"):
+        config = config_of(
+            task,
+            init_from=str(start),
+            optimizer={"peak_learning_rate": 2e-3},
+            finetune={"epochs": 4.0, "quantization_aware": form, **last},
+        )
+        found = []
+        for seed in (0, 1):
+            run = tmp_path / f"{form}{seed}"
+            fit(dataclasses.replace(config, seed=seed), run)
+            found.append(losses_of(run))
+        after[form] = {name: np.mean([each[name] for each in found]) for name in moved}
+    assert after["none"]["int4"] > 1.5 * after["none"]["none"]
+    assert after["int4"]["int4"] < 0.7 * after["none"]["int4"]
 
 
 def test_a_decoder_which_no_program_of_integers_has_is_not_trained_for_one(tmp_path):

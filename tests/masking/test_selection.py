@@ -1,5 +1,6 @@
 """Properties of masks, held for both makers: `mask_rows` in NumPy, `mask_batch` in JAX."""
 
+import dataclasses
 from functools import cache
 from itertools import pairwise
 
@@ -190,6 +191,30 @@ def test_a_row_without_ordinary_tokens_predicts_nothing_and_is_unchanged(mask, m
     assert np.array_equal(masked["input_ids"][:2], batch["input_ids"][:2])
 
 
+@both
+@pytest.mark.parametrize("masking", ["token", "span"])
+@pytest.mark.parametrize(
+    "shares", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.2, 0.3)]
+)
+def test_chosen_tokens_become_mask_or_random_or_stay_in_the_shares_that_are_asked_for(
+    mask, masking, shares
+):
+    batch = random_rows(0, 200, 40, specials=0.0)
+    options = dataclasses.replace(config(masking, 0.5, 20), mask_shares=shares)
+    masked = mask(batch, options)
+    used = masked["masked_lm_weights"] > 0
+    shown = np.take_along_axis(masked["input_ids"], masked["masked_lm_positions"], 1)[used]
+    originals = masked["masked_lm_ids"][used]
+    is_mask = shown == MASK
+    # A random id is the original one by chance, once in 35 times.
+    stays = np.mean(~is_mask & (shown == originals))
+    expected = shares[2] + shares[1] / len(ORDINARY)
+    # Of 4,000 tokens, in spans of 3.8 tokens on average that are drawn together: at most 1,000
+    # draws or so, of which a share has a deviation of 0.016.
+    assert np.mean(is_mask) == pytest.approx(shares[0], abs=0 if shares[0] in (0, 1) else 0.07)
+    assert stays == pytest.approx(expected, abs=0 if shares[1] == 0 and 1 in shares else 0.07)
+
+
 def drawn(seed):
     """A source of uniform numbers that repeats, call for call, for the same seed."""
     rng = np.random.default_rng(seed)
@@ -197,7 +222,12 @@ def drawn(seed):
 
 
 # More predictions than the rows have tokens.
-SAME = {"vocabulary": VOCABULARY, "mlm_probability": 0.5, "max_predictions": 50}
+SAME = {
+    "vocabulary": VOCABULARY,
+    "mlm_probability": 0.5,
+    "max_predictions": 50,
+    "shares": (0.8, 0.1, 0.1),
+}
 
 
 @given(

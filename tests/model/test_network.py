@@ -13,6 +13,7 @@ from jax.experimental import pallas as pl
 from bertjax.config import ModelConfig
 from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE, WrappedLayout
+from bertjax.model.matrices import fake_quantized, matrix_places
 
 MODEL = ModelConfig(
     vocab_size=30, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
@@ -78,6 +79,20 @@ def interpreted(monkeypatch):
     "case", [*QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c not in QUICK)]
 )
 def test_states_and_gradients_are_those_of_the_plain_encoder(case, largest):
+    difference = largest_difference(case)
+    largest("encoder on a TPU's ways, loss and gradients", difference, 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("case", CASES)
+def test_rounded_matrices_are_read_on_a_tpus_ways_too(case, largest):
+    difference = largest_difference(case, bits=4)
+    largest("rounded encoder on a TPU's ways, loss and gradients", difference, 1e-4)
+
+
+def largest_difference(case, bits=0):
+    """Of the loss and the gradients on the two ways, with matrices of so many bits if there are."""
     plain = dataclasses.replace(MODEL, **CASES[case])
     ids = jax.random.randint(jax.random.key(0), (2, 128), 1, 30)
     batch = {"input_ids": ids, "input_mask": jnp.ones_like(ids).at[1, 90:].set(0)}
@@ -87,6 +102,8 @@ def test_states_and_gradients_are_those_of_the_plain_encoder(case, largest):
 
     def run(config, layout):
         def loss(params):
+            if bits:
+                params = fake_quantized(params, matrix_places(config), bits, inputs_too=False)
             hidden = functional.encode(config, params, batch, layout=layout).hidden_BxLxD
             # At padding the kernel's states are others: there a query sees no key.
             return jnp.sum(hidden * target * batch["input_mask"][:, :, None])
@@ -100,4 +117,4 @@ def test_states_and_gradients_are_those_of_the_plain_encoder(case, largest):
         fast,
         expected,
     )
-    largest("encoder on a TPU's ways, loss and gradients", max(jax.tree.leaves(differences)), 1e-4)
+    return max(jax.tree.leaves(differences))

@@ -25,9 +25,9 @@ from tests.interop.exported_programs import COMPOSED, MODELS
 FORMS = [
     pytest.param("none", "channel", 8, 0.03, marks=pytest.mark.slow),
     pytest.param("none", "tensor", 8, 0.05, marks=pytest.mark.slow),
-    ("none", "channel", 4, 0.5),
+    pytest.param("none", "channel", 4, 0.5, marks=pytest.mark.slow),
     ("dynamic", "channel", 8, 0.05),
-    ("static", "channel", 8, 0.1),
+    pytest.param("static", "channel", 8, 0.1, marks=pytest.mark.slow),
 ]
 
 

@@ -25,6 +25,8 @@ _FREE = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "dropout_places",
+    "embedding_noise",
+    "embedding_noise_kind",
     "z_loss",
     "initializer",
     "initializer_range",
