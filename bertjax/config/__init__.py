@@ -11,7 +11,7 @@ from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES, family
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
-from bertjax.config.replaced import ReplacedConfig
+from bertjax.config.objectives.replaced import ReplacedConfig
 from bertjax.config.run import Config
 from bertjax.config.serialization import from_dict, to_dict, to_flat_dict
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig

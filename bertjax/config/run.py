@@ -8,9 +8,9 @@ from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.objectives.replaced import ReplacedConfig, check_replaced
 from bertjax.config.optimization.run_checks import check_algorithm_of_run
 from bertjax.config.phases.resolution import phases_of
-from bertjax.config.replaced import ReplacedConfig, check_replaced
 from bertjax.config.serialization import replaced
 from bertjax.config.sparsity import check_sparse_run
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig

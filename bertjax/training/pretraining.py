@@ -8,8 +8,8 @@ from jax.typing import ArrayLike
 
 from bertjax.config import Config, DataConfig, ModelConfig
 from bertjax.config.data import without_places
+from bertjax.config.objectives.replaced import check_discriminator
 from bertjax.config.phases.resolution import Course, Phase, phases_of
-from bertjax.config.replaced import check_discriminator
 from bertjax.errors import check
 from bertjax.masking.dynamic import mask_batch
 from bertjax.masking.selection import Vocabulary

@@ -11,7 +11,7 @@ from etils import epath
 from jax.typing import DTypeLike
 
 from bertjax.config import Config, MeshConfig, ReplacedConfig, to_dict
-from bertjax.config.replaced import generator_of
+from bertjax.config.objectives.replaced import generator_of
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.model import functional

@@ -8,11 +8,7 @@
 repository). The text was that of BERT, Wikipedia and books. The paper trained 1 million steps in
 4 days on one V100 GPU, and reports a GLUE score of 79.9 on the development sets.
 
-What differs here:
-
-- Of the tokens to predict, 80 % become [MASK], 10 % another token, and 10 % stay; in the script
-  85 % become [MASK], and the others stay.
-- A row is one stretch of text; in the script some rows were cut into two segments.
+What differs here: a row is one stretch of text; in the script some rows were cut into two segments.
 """
 
 from bertjax.config import (
@@ -35,6 +31,8 @@ def get_config() -> Config:
             # (0.15 + 0.005) * 128, rounded down.
             max_predictions_per_seq=19,
             masking="token",
+            # As in pretrain_helpers.py of the same repository.
+            mask_shares=(0.85, 0.0, 0.15),
             dynamic_masking=True,
             dupe_factor=1,
             sentence_objective="none",

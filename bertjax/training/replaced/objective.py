@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig, ReplacedConfig
-from bertjax.config.replaced import generator_of
+from bertjax.config.objectives.replaced import generator_of
 from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.heads.cross_entropy import weighted_cross_entropy

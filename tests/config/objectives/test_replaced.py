@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import Config, ReplacedConfig, family, load_config
-from bertjax.config.replaced import generator_of
+from bertjax.config.objectives.replaced import generator_of
 from bertjax.errors import UserError
 from bertjax.model import functional
 from tests.training.replaced.models import MODEL, detection_config
