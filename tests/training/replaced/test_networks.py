@@ -128,10 +128,10 @@ def test_both_networks_are_exported_to_their_classes(library, undisturbed, large
 
 def test_the_exported_discriminator_is_imported_and_fine_tuned(library, undisturbed):
     bertjax.export_model("runs/electra", "out/imported-from", "huggingface")
-    assert main(["import", "out/imported-from", "--run-dir", "runs/imported"]) == 0
+    assert main(["import", "out/imported-from", "--to", "runs/imported"]) == 0
     assert bertjax.saved_config("runs/imported").model.heads == ("rtd",)
     for source in ("runs/imported", "runs/electra"):
-        words = ["--init-from", source, "--new-heads", "pooler", "--run-dir", f"{source}-good"]
+        words = ["--init-from", source, "--run-dir", f"{source}-good"]
         assert main(["finetune", "finetune.py", *words]) == 0
     assert bertjax.saved_config("runs/electra-good").model.heads == ("pooler",)
 
@@ -141,7 +141,7 @@ def test_another_run_starts_from_both_networks_and_refuses_one_without(library, 
     result = bertjax.train(start, "runs/again")
     assert result.step == 1
     bertjax.export_model("runs/electra", "out/alone", "huggingface")
-    main(["import", "out/alone", "--run-dir", "runs/alone"])
+    main(["import", "out/alone", "--to", "runs/alone"])
     with pytest.raises(UserError, match="generator") as error:
         bertjax.train(config_of(init_from="runs/alone"), "runs/refused")
     assert "\n" not in str(error.value)
@@ -162,7 +162,7 @@ def test_what_a_run_has_not_is_refused_in_one_line(library, undisturbed, capsys)
 
 def test_a_phase_changes_the_data_s_masks_and_both_networks_go_on(library):
     data = {"dynamic_masking": True, "prepared_dir": "prepared/unmasked"}
-    phases = ("steps=2", "steps=2 data.mlm_probability=0.3")
+    phases = ("steps=2", "steps=2 data.mlm_probability=0.1")
     config = config_of(data=data, phases=phases)
     bertjax.prepare(config)
     result = bertjax.train(config, "runs/phased")
