@@ -34,6 +34,7 @@ from bertjax.training.optimization.plan import Plan, learning_rate, plan_of
 from bertjax.training.optimization.sparsity import sparsified, sparsity_of, stop_zeros
 from bertjax.training.pretraining import pretraining
 from bertjax.training.pretraining_loss import Sums
+from bertjax.training.replaced import sharing
 from bertjax.types import Batch
 
 # Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose). So a resumed run
@@ -311,10 +312,16 @@ def _update(
     # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
     # a skipped update would not advance that counter.
     rate = learning_rate(config.optimizer, plan)(state.step)
-    optimizer = make_optimizer(config.optimizer)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
+    settings, trained = config.optimizer, state.params
+    if config.replaced.is_disentangled:
+        grads = sharing.clipped_apart(grads, settings.max_grad_norm)
+        settings = dataclasses.replace(settings, max_grad_norm=0.0)
+        trained = sharing.as_trained(trained)
+    updates, opt_state = make_optimizer(settings).update(
+        grads, state.opt_state, trained, rate=rate, hessian_diagonal=hessian_diagonal
     )
+    if config.replaced.is_disentangled:
+        updates = sharing.of_table(updates)
     # Updates point downhill already, so they are added.
     params = jax.tree.map(lambda param, update: param + rate * update, state.params, updates)
     return rate, params, opt_state

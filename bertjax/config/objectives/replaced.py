@@ -18,10 +18,12 @@ class ReplacedConfig:
     Both are trained in each step. Without a generator, nothing of this section is used.
     """
 
-    generator: Literal["none", "tied"] = "none"
+    generator: Literal["none", "tied", "disentangled"] = "none"
     """The generator, and what it has in common with the model.
     none: no generator; masked words are predicted. tied: one table of token embeddings is trained
-    by both losses, with the positions, token types and norm that are added to it.
+    by both losses, with the positions, token types and norm that are added to it. disentangled: the
+    model's table of token embeddings is the generator's and a difference that begins with 0, of
+    which the model's loss trains the difference alone (arXiv 2111.09543).
     """
     generator_size: float = 0.25
     """Width of the generator: its share of the model's width, feed-forward width and heads."""
@@ -39,6 +41,11 @@ class ReplacedConfig:
         for name in ("generator_size", "generator_layers"):
             value = getattr(self, name)
             check(value <= 1, where=f"replaced.{name}", found=value, expected="at most 1")
+
+    @property
+    def is_disentangled(self) -> bool:
+        """True if the networks share embeddings of words without sharing their gradients."""
+        return self.generator == "disentangled"
 
     @property
     def is_used(self) -> bool:
@@ -73,7 +80,7 @@ def generator_of(model: ModelConfig, settings: ReplacedConfig) -> ModelConfig:
         "num_attention_heads": heads,
         "intermediate_size": max(round(model.intermediate_size * share), 1),
         "num_hidden_layers": layers,
-        # The embeddings are the model's, and projected where they have another width.
+        # The embeddings are as wide as the model's, and projected where the generator is not.
         "embedding_size": 0 if model.embedding_width == width else model.embedding_width,
         "heads": ("mlm",),
         "scan_unroll": min(model.scan_unroll, layers),
@@ -104,6 +111,14 @@ def check_replaced(config: Any) -> None:
         found=config.data.sentence_objective,
         expected="none, for replaced-token detection: no head reads labels of sentence pairs",
     )
+    if config.replaced.is_disentangled:
+        check(
+            # Its averages and fast weights would be those of another table.
+            config.optimizer.algorithm != "schedule_free" and not config.optimizer.mixout,
+            where="replaced.generator",
+            found="disentangled",
+            expected="tied, for optimizer.algorithm schedule_free or optimizer.mixout",
+        )
     # A generator's layers are not the model's, so what counts layers would mean two things.
     neutral = {"freeze": "none", "freeze_layers": 0, "layer_decay": 1.0}
     for name, value in neutral.items():

@@ -169,11 +169,8 @@ def _keep_heads(
     heads = exported_heads(family, config, head)
     if head is None:
         for name in set(config.heads) - set(heads):
-            log.warning(
-                "model.heads: %s is left out, %s has it only in the classes for tasks",
-                name,
-                family.name,
-            )
+            where = "in no class" if name == "rtd" else "only in the classes for tasks"
+            log.warning("model.heads: %s is left out, %s has it %s", name, family.name, where)
     if not family.has_class:
         log.warning(
             "transformers has no class of %s: the names are those of its authors, whose code reads "

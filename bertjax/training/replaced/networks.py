@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from bertjax.config import ModelConfig
@@ -13,18 +14,31 @@ from bertjax.model.functional import GENERATOR, Params
 # Folded into the key of the generator's new parameters, so that the model's are those it has alone.
 OF_GENERATOR = 1
 EMBEDDINGS = "embeddings"
+WORD = "word"
 PROJECTION = "projection"  # of the embeddings; each network has its own
 
 
-def new_params(model: ModelConfig, generator: ModelConfig, key: Array) -> Params:
-    """Return new parameters of both; the model's are those that it would have alone."""
+def new_params(
+    model: ModelConfig, generator: ModelConfig, key: Array, *, disentangled: bool
+) -> Params:
+    """Return new parameters of both; the model's are those that it would have alone.
+
+    Where embeddings are `disentangled`, the generator has all groups of its own, and begins with
+    the model's table of words.
+    """
     own = functional.init(generator, jax.random.fold_in(key, OF_GENERATOR))
-    return {**functional.init(model, key), GENERATOR: _added(own)}
+    params = functional.init(model, key)
+    if not disentangled:
+        return {**params, GENERATOR: _added(own)}
+    # A copy: no buffer may be donated to the step twice.
+    words = jax.tree.map(jnp.copy, params[EMBEDDINGS][WORD])
+    return {**params, GENERATOR: {**own, EMBEDDINGS: {**own[EMBEDDINGS], WORD: words}}}
 
 
-def logical_axes(model: ModelConfig, generator: ModelConfig) -> Params:
+def logical_axes(model: ModelConfig, generator: ModelConfig, *, disentangled: bool) -> Params:
     """Return the tree of `new_params` with a PartitionSpec of logical axes at each leaf."""
-    added = _added(functional.logical_axes(generator))
+    axes = functional.logical_axes(generator)
+    added = axes if disentangled else _added(axes)
     return {**functional.logical_axes(model), GENERATOR: added}
 
 
@@ -38,5 +52,7 @@ def _added(generator: Mapping[str, Any]) -> dict[str, Any]:
 def generator_params(params: Params) -> dict[str, Any]:
     """Return the generator as a network of its own, from the parameters of both."""
     added = params[GENERATOR]
+    if WORD in added.get(EMBEDDINGS, {}):
+        return dict(added)
     shared = {name: leaves for name, leaves in params[EMBEDDINGS].items() if name != PROJECTION}
     return {**added, EMBEDDINGS: {**shared, **added.get(EMBEDDINGS, {})}}

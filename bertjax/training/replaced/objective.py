@@ -47,13 +47,15 @@ class ReplacedTokens:
         return generator_of(self.model, self.settings)
 
     def init(self, key: Array) -> Params:
-        return networks.new_params(self.model, self.generator, key)
+        disentangled = self.settings.is_disentangled
+        return networks.new_params(self.model, self.generator, key, disentangled=disentangled)
 
     def initial_params(self, new: Params, restored: Params) -> Params:
         return {**new, **restored}
 
     def logical_axes(self) -> Params:
-        return networks.logical_axes(self.model, self.generator)
+        disentangled = self.settings.is_disentangled
+        return networks.logical_axes(self.model, self.generator, disentangled=disentangled)
 
     def prepare(self, batch: Batch, key: Array, step: ArrayLike = 0) -> Batch:
         """Return the batch with masks, and with keys for the samples."""

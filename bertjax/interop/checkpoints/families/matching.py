@@ -58,6 +58,7 @@ def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family
     """
     nearest: tuple[int, str, Any, Any, Family] | None = None
     refused: UserError | None = None
+    without_rtd: Family | None = None
     for family in _in_order(config.exported_as):
         kept = dataclasses.replace(config, heads=exported_heads(family, config, head))
         differing = _differing(family, kept)
@@ -66,14 +67,20 @@ def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family
             differing["token_pooler"] = (config.token_pooler, expected_pooler)
         if not differing:
             # Beside a task's head the export leaves out what that head does not read.
-            lacking = _lacking_head(family, kept if head is not None else config)
+            whole = kept if head is not None else config
+            lacking = _lacking_head(family, whole)
             if lacking is None:
                 return family
+            if without_rtd is None and _lacking_head(family, _without_rtd(whole)) is None:
+                without_rtd = family
             refused = refused or lacking
             continue
         name, (found, expected) = next(iter(differing.items()))
         if nearest is None or len(differing) <= nearest[0]:
             nearest = (len(differing), name, found, expected, family)
+    # Nothing but pretraining reads this head: what is wanted of a discriminator is its encoder.
+    if without_rtd is not None:
+        return without_rtd
     if refused is not None:
         raise refused
     assert nearest is not None
@@ -83,6 +90,12 @@ def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family
         found=found,
         expected=f"{expected}, as in {family.name}: no family of transformers has this model",
     )
+
+
+def _without_rtd(config: ModelConfig) -> ModelConfig:
+    """Return the model without the head for replaced tokens."""
+    heads = tuple(name for name in config.heads if name != "rtd")
+    return dataclasses.replace(config, heads=heads)
 
 
 def _in_order(first: str) -> list[Family]:

@@ -1,0 +1,190 @@
+"""Twenty steps of DeBERTa-v3 beside PyTorch's: embeddings shared without sharing gradients."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bertjax.config import family
+from bertjax.interop.checkpoints.model_config import huggingface_config
+from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, import_params
+from bertjax.interop.checkpoints.tensor_names import torch_dialect
+from bertjax.model.functional import GENERATOR
+from bertjax.training.optimization.optimizer import make_optimizer
+from bertjax.training.pretraining import pretraining
+from bertjax.training.replaced import networks, sharing
+from bertjax.training.step import MASKS, TrainState, gradients, random_key, train_step
+from tests.training.replaced.models import detection_batch, detection_config, random_params
+from tests.training.replaced.test_losses import STEPS, differences, paper_step, samples_of
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+MODEL = family(
+    "deberta-v2",
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=48,
+    max_position_embeddings=16,
+    relative_positions=8,
+    relative_projections="shared",
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.1,
+    heads=("rtd",),
+)
+CONFIG = detection_config(
+    MODEL,
+    generator="disentangled",
+    generator_size=1.0,
+    replaced={"generator_layers": 0.5},
+    train={"steps": STEPS},
+    optimizer={
+        "warmup_steps": 4,
+        "peak_learning_rate": 2e-3,
+        "weight_decay": 0.1,
+        "eps": 1e-2,  # as in the test of ELECTRA
+    },
+)
+
+
+class Discriminator(torch.nn.Module):
+    """DeBERTa with ELECTRA's head, and a table that is the generator's and a difference."""
+
+    def __init__(self, encoder, generator, hidden):
+        super().__init__()
+        self.encoder = encoder
+        self.dense = torch.nn.Linear(hidden, hidden)
+        self.output = torch.nn.Linear(hidden, 1)
+        self.words = [generator.deberta.embeddings.word_embeddings.weight]
+        table = encoder.embeddings.word_embeddings.weight
+        self.difference = torch.nn.Parameter(table.detach() - self.words[0].detach())
+        del encoder.embeddings.word_embeddings.weight
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        words = self.encoder.embeddings.word_embeddings
+        words.weight = self.words[0].detach() + self.difference
+        words.padding_idx = None
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
+        scores = self.output(torch.nn.functional.gelu(self.dense(hidden)))[..., 0]
+        return transformers.utils.ModelOutput(logits=scores)
+
+
+def loaded(kind, config, leaves, prefixed):
+    values = huggingface_config("deberta-v2", config, 0)
+    del values["model_type"]
+    network = getattr(transformers, kind)(transformers.DebertaV2Config(**values)).eval()
+    dialect = torch_dialect("deberta-v2")
+    tensors = export_tensors(leaves, dialect, prefixed=prefixed)
+    found = {name: torch.tensor(np.array(array)) for name, array in tensors}
+    assert not network.load_state_dict(found, strict=False).unexpected_keys
+    return network
+
+
+def torch_networks(objective, params):
+    own = networks.generator_params(params)
+    generator = loaded("DebertaV2ForMaskedLM", objective.generator, own, prefixed=True)
+    generator.deberta.embeddings.word_embeddings.padding_idx = None
+    leaves = {name: params[name] for name in ("embeddings", "encoder")}
+    encoder = loaded("DebertaV2Model", objective.model, leaves, prefixed=False)
+    discriminator = Discriminator(encoder, generator, objective.model.hidden_size).eval()
+    with torch.no_grad():
+        for layer, name in ((discriminator.dense, "dense"), (discriminator.output, "output")):
+            layer.weight.copy_(torch.tensor(np.array(params["rtd"][name]["kernel"]).T))
+            layer.bias.copy_(torch.tensor(np.array(params["rtd"][name]["bias"])))
+    return discriminator, generator
+
+
+def imported(config, found, prefixed):
+    shapes = {name: array.shape for name, array in found.items()}
+    tensors = Tensors("the reference", shapes, found.__getitem__)
+    return import_params(config, torch_dialect("deberta-v2"), tensors)
+
+
+def torch_gradients(objective, discriminator, generator):
+    """The gradients of both networks, as ours: that of the table is the difference's."""
+    theirs = {name: p.grad.numpy() for name, p in generator.named_parameters()}
+    found = {name: p.grad.numpy() for name, p in discriminator.encoder.named_parameters()}
+    found["embeddings.word_embeddings.weight"] = discriminator.difference.grad.numpy()
+    encoder = dataclasses.replace(objective.model, heads=())
+    rtd = {}
+    for layer, name in ((discriminator.dense, "dense"), (discriminator.output, "output")):
+        rtd[name] = {"kernel": layer.weight.grad.numpy().T, "bias": layer.bias.grad.numpy()}
+    generated = imported(objective.generator, theirs, True)
+    return {**imported(encoder, found, False), "rtd": rtd, GENERATOR: generated}
+
+
+def torch_optimizer(network):
+    """AdamW with the linear schedule of `CONFIG`, for one network."""
+    c = CONFIG.optimizer
+    groups = [{"params": [], "weight_decay": c.weight_decay}, {"params": [], "weight_decay": 0.0}]
+    for name, parameter in network.named_parameters():
+        groups[int("LayerNorm" in name or name.endswith("bias"))]["params"].append(parameter)
+    optimizer = torch.optim.AdamW(groups, lr=c.peak_learning_rate, betas=(c.b1, c.b2), eps=c.eps)
+    warmup = c.warmup_steps
+
+    def rate(step):
+        return step / warmup if step < warmup else (STEPS - step) / (STEPS - warmup)
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+@pytest.mark.slow
+def test_twenty_steps_of_deberta_v3_follow_the_paper_in_pytorch(largest):
+    """Both networks have an optimizer of their own, which clips their gradients by themselves."""
+    objective = pretraining(CONFIG)
+    params = random_params(CONFIG)
+    discriminator, generator = torch_networks(objective, params)
+    optimizers = [torch_optimizer(network) for network in (discriminator, generator)]
+    step = jax.jit(lambda state, batch: train_step(CONFIG, state, batch))
+    graded = jax.jit(lambda params, batch: gradients(CONFIG, params, batch, None)[0])
+    draw = jax.jit(lambda params, batch: samples_of(objective, params, batch))
+    state = TrainState(jnp.int32(0), params, make_optimizer(CONFIG.optimizer).init(params))
+    seen = []
+    for number in range(STEPS):
+        batch = detection_batch(seed=number)
+        prepared = objective.prepare(batch, random_key(CONFIG.seed, number, MASKS), number)
+        samples = np.asarray(draw(state.params, prepared))
+        for optimizer, _ in optimizers:
+            optimizer.zero_grad()
+        expected = paper_step(discriminator, generator, batch, samples)
+        expected[2].backward()
+        theirs = torch_gradients(objective, discriminator, generator)
+        ours = graded(state.params, prepared)
+        assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+        for name, difference in differences(ours, theirs).items():
+            largest(f"DeBERTa-v3: gradients of {name}, relative", difference, 1e-4)
+        for network, (optimizer, schedule) in zip(
+            (discriminator, generator), optimizers, strict=True
+        ):
+            most = CONFIG.optimizer.max_grad_norm
+            torch.nn.utils.clip_grad_norm_(network.parameters(), most)
+            optimizer.step()
+            schedule.step()
+        state, metrics = step(state, batch)
+        for name, value in zip(("mlm_loss", "detection_loss", "loss"), expected, strict=True):
+            difference = abs(float(metrics[name]) - value.item()) / value.item()
+            largest("DeBERTa-v3: losses, relative", difference, 1e-5)
+        seen.append(float(metrics["loss"]))
+    assert seen[-1] < seen[0]
+
+
+def test_the_difference_begins_with_0_and_is_all_that_the_discriminator_trains_of_the_table():
+    params = pretraining(CONFIG).init(jax.random.key(0))
+    assert not np.any(sharing.as_trained(params)["embeddings"]["word"]["embedding"])
+    updates = jax.tree.map(jnp.ones_like, params)
+    table = sharing.of_table(updates)["embeddings"]["word"]["embedding"]
+    assert np.all(np.asarray(table) == 2)
+    assert np.all(np.asarray(updates[GENERATOR]["embeddings"]["word"]["embedding"]) == 1)
+
+
+def test_each_network_is_clipped_by_itself():
+    gradients = {"rtd": jnp.full(4, 3.0), GENERATOR: jnp.full(4, 0.25)}
+    clipped = sharing.clipped_apart(gradients, 1.0)
+    np.testing.assert_allclose(clipped["rtd"], 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(clipped[GENERATOR], gradients[GENERATOR])
+    assert sharing.clipped_apart(gradients, 0.0) == gradients
