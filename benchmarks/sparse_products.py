@@ -25,7 +25,7 @@ def main() -> None:
     options = arguments()
     shares = " | ".join(f"{100 * share:g} %" for share in SHARES)
     print(f"device: {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    print(f"| kernel | rows | 2:4 | {shares} | equal |")
+    print(f"| kernel | tokens | 2:4 | {shares} | equal at |")
     print("| --- | ---: |" + " ---: |" * (len(SHARES) + 2))
     for shape, rows in itertools.product(options.shapes, options.rows):
         inputs, outputs = map(int, shape.split("x"))

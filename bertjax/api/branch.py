@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import Config, from_dict, to_dict
 from bertjax.config.phases.resolution import phase_before, phases_of
-from bertjax.errors import check
+from bertjax.errors import check, disk_errors
 from bertjax.given_files import place_of
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
@@ -18,6 +18,7 @@ from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.batch_source import prepared_source
 from bertjax.training.integrity.record import META, with_own_digest
+from bertjax.training.integrity.restoring import saved_shapes
 from bertjax.training.logs.metrics_log import FILE as METRICS
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.optimization.plan import learning_rates
@@ -63,6 +64,12 @@ def branch(
     source, target = place_of(run_dir), place_of(new_run_dir)
     folder = checkpoint.kept_checkpoint(source, step)
     meta = checkpoint.read_meta(folder)
+    check(
+        any(name.startswith("opt_state") for name in saved_shapes(folder)),
+        where=str(folder),
+        found="parameters alone",
+        expected="an optimizer's state too (bertjax train --init-from takes parameters)",
+    )
     config = from_dict(Config, meta["config"], str(folder))
     later = list(phases)
     if decay:
@@ -151,14 +158,16 @@ def _write(
         checkpoint.PHASE: phase_before(phases_of(new), step).number,
         BRANCHED_FROM: {"run": str(source), "step": step},
     }
-    saved.joinpath(*META).write_text(json.dumps(with_own_digest(values)))
+    with disk_errors(saved):
+        saved.joinpath(*META).write_text(json.dumps(with_own_digest(values)))
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
-    """Copy a folder with all that is in it."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        if path.is_dir():
-            _copy(path, target / path.name)
-        else:
-            path.copy(target / path.name)
+    """Copy a folder with all that is in it; raise `UserError` where the disk is full, say."""
+    with disk_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for path in source.iterdir():
+            if path.is_dir():
+                _copy(path, target / path.name)
+            else:
+                path.copy(target / path.name)

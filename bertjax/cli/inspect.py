@@ -60,6 +60,7 @@ def verify_run(folder: "epath.Path") -> int:
 
 def describe_run(folder: "epath.Path") -> str:
     """Describe a run in a few lines: its model, progress, newest metrics, checkpoints."""
+    from bertjax.config.phases.resolution import phases_of
     from bertjax.training import checkpoint, run_config
     from bertjax.training.logs.metrics_log import read_entries
 
@@ -70,6 +71,9 @@ def describe_run(folder: "epath.Path") -> str:
         describe_model(config.model),
         f"data: {data.prepared_dir}, length {data.max_seq_length}, batch {config.train.batch_size}",
     ]
+    for phase in phases_of(config) if config.phases else ():
+        text = config.phases[phase.number - 1]
+        lines.append(f"phase {phase.number}: steps {phase.begin:,} to {phase.end:,}: {text}")
     entries = read_entries(folder)
     for split in ("train", "validation"):
         of_split = [entry for entry in entries if entry["split"] == split]

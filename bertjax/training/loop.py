@@ -131,7 +131,8 @@ def _train(
     # A run that ended early does no further step when it is started again.
     stalled = start > 0 and records.has_stalled()
     marks = marks_of(config)
-    if checkpoints.latest() is None and marks.passed(-1, 0):
+    # Of all hosts the first decides: another one may see the folder late.
+    if start == 0 and marks.passed(-1, 0) and hosts.agree(checkpoints.latest() is None):
         records.save(0, state, None)
     updates = iter(()) if stalled else _updates(runs, start)
     for number, (run, batches, batch) in enumerate(updates, 1):

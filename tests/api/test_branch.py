@@ -1,5 +1,7 @@
 import contextlib
 import json
+import shutil
+import subprocess
 
 import jax
 import numpy as np
@@ -8,9 +10,13 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from bertjax.training import checkpoint
+from tests.killed import Commands
 from tests.tiny_library import write_library
 from tests.training.checkpoints import files_of
 from tests.training.runs import params_of
+
+# The configuration of a branch is tested every day (`test_branching.py`), its training here.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +62,8 @@ def same(run, other):
 
 @pytest.mark.parametrize("phases,decay", [
     ((SHORT,), None),
-    pytest.param((SHORT,), {"steps": "2"}, marks=pytest.mark.slow),
-    pytest.param((), {"tokens": "1k", "shape": "linear"}, marks=pytest.mark.slow),
+    ((SHORT,), {"steps": "2"}),
+    ((), {"tokens": "1k", "shape": "linear"}),
 ])  # fmt: skip
 def test_a_branch_equals_the_run_that_was_planned_so(library, phases, decay):
     number = f"{len(phases)}-{bool(decay)}"
@@ -73,7 +79,6 @@ def test_a_branch_equals_the_run_that_was_planned_so(library, phases, decay):
     assert entries[0] == entries[1]
 
 
-@pytest.mark.slow
 def test_a_branch_of_a_branch_keeps_what_was_before(library):
     first = bertjax.branch("runs/base", 4, "runs/first", ["steps=4 optimizer.schedule=constant"])
     bertjax.train(first.config, "runs/first")
@@ -126,7 +131,6 @@ def test_a_folder_with_files_is_refused_and_a_repeated_command_is_done(library):
         bertjax.branch("runs/base", 2, "runs/base", decay={"steps": "2"})
 
 
-@pytest.mark.slow
 def test_a_branch_says_where_it_comes_from_and_is_evaluated_on_the_data_of_its_phase(library):
     made = bertjax.branch("runs/base", 4, "runs/told", [SHORT])
     meta = checkpoint.read_meta(made.checkpoint)
@@ -139,7 +143,6 @@ def test_a_branch_says_where_it_comes_from_and_is_evaluated_on_the_data_of_its_p
     assert json.loads((made.run_dir / "config.json").read_text())["train"]["steps"] == 7
 
 
-@pytest.mark.slow
 def test_all_checkpoints_are_exported_as_revisions(library):
     transformers = pytest.importorskip("transformers")
     folders = bertjax.export_checkpoints("runs/base", "exported", "huggingface")
@@ -156,3 +159,47 @@ def test_all_checkpoints_are_exported_as_revisions(library):
 def test_a_decay_from_a_learning_rate_of_0_is_refused(library):
     with pytest.raises(UserError, match="learning rate of step 6: found 0.0, expected .* above 0"):
         bertjax.branch("runs/base", 6, "runs/none", decay={"steps": "2"})
+
+
+def test_a_model_without_an_optimizers_state_has_no_branch(library):
+    folder = bertjax.export_model("runs/base", "exported/one", "huggingface")
+    bertjax.import_model(folder, "runs/imported")
+    with pytest.raises(UserError, match="checkpoints/0: found parameters alone, expected an optim"):
+        bertjax.branch("runs/imported", 0, "runs/none", ["steps=2"])
+
+
+def test_a_full_disk_leaves_no_branch(library, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    try:
+        with pytest.raises(UserError, match="cannot be written|disk is full") as refused:
+            bertjax.branch("runs/base", 4, disk / "run", ["steps=2"])
+        assert "\n" not in str(refused.value)
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_killed_branch_is_made_by_the_same_command(library):
+    commands = Commands("bertjax.cli.main:main", "bertjax.api.branch", "bertjax.cli.branch")
+    try:
+        config = config_of().replace(data={"prepared_dir": str(library / "prepared" / "tiny")})
+        bertjax.train(config, "runs/absolute")
+        words = ["branch", library / "runs" / "absolute", "--at", "4", "--phases", "steps=2"]
+        whole, out = library / "runs" / "whole", library / "runs" / "killed"
+        made = commands.run([*words, "--run-dir", whole], whole.parent)
+        assert made.status == 0, made.errors
+        expected = {path.relative_to(whole): path.read_bytes() for path in files_of(whole)}
+        for change in range(1, made.changes + 1, max(1, made.changes // 5)):
+            assert commands.run([*words, "--run-dir", out], whole.parent, at=change).status == -9
+            again = commands.run([*words, "--run-dir", out])
+            assert again.status == 0, again.errors
+            found = {path.relative_to(out): path.read_bytes() for path in files_of(out)}
+            # The record has the request, which is the same.
+            assert found == expected
+            assert {path.name for path in out.parent.iterdir()} & {".killed.bertjax-part"} == set()
+            shutil.rmtree(out)
+    finally:
+        commands.close()

@@ -65,6 +65,17 @@ def test_a_mistake_leaves_no_run_behind(library):
     assert not (library / "runs" / "mistake").exists()
 
 
+@pytest.mark.parametrize("text,message", [
+    ("data.mixture=a=prepared/tiny,b=prepared/none", "prepared/none: found no such folder"),
+    ("data.max_seq_length=16", "max_seq_length: found 32 in the shards, expected 16"),
+])  # fmt: skip
+def test_a_later_phase_that_does_not_fit_its_folder_leaves_no_run_behind(library, text, message):
+    config = bertjax.load_config("tiny.py").replace(phases=("steps=1", text))
+    with pytest.raises(UserError, match=message):
+        bertjax.train(config, "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
+
+
 def content_of(run):
     return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 

@@ -19,6 +19,7 @@ BASES = [
     ["prepare", "config.py", "--output-dir", "prepared"],
     ["train", "config.py", "--run-dir", "run"],
     ["train", "config.py", "--run-dir", "new"],
+    ["branch", "run", "--at", "2", "--phases", "steps=2", "--run-dir", "new"],
     ["finetune", "task.py", "--run-dir", "finetuned"],
     ["finetune", "task.py", "--run-dir", "new"],
     ["finetune", "sweep.py", "--run-dir", "swept", "--seeds", "0", "1"],

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig, OptimizerConfig, TrainConfig, from_dict, to_dict
@@ -191,3 +191,26 @@ def test_the_worked_configuration_of_the_page_is_one():
         f"{section}.{name}" for section, cell in rows for name in re.findall(r"`(\w+)`", cell)
     }
     assert listed == set(FIELDS)
+
+
+VALUES = ["", "0", "-1", "1", "3", "0.5", "1e-3", "nan", "inf", "1e999", "9" * 30, "5k", "50B", "true", "None", "wsd", "ramp",
+          "step", "multistep", "a=b", "a=b,c=d", ",", "1,2", "=", "\u0663", "\x00", "\ud800", "'", "a b"]  # fmt: skip
+NAMES = ["from", "steps", "tokens", *FIELDS, "model.hidden_size", "data", "", "train.steps"]
+WORDS = st.builds("{}={}".format, st.sampled_from(NAMES), st.sampled_from(VALUES)) | st.text(
+    max_size=5
+)
+
+
+@given(st.lists(st.lists(WORDS, max_size=4).map(" ".join), min_size=1, max_size=4))
+@settings(max_examples=150)
+def test_any_text_gives_phases_that_fill_the_run_or_one_line(texts):
+    refused = None
+    try:
+        phases = phases_of(config_of(*texts))
+    except UserError as error:
+        refused = str(error)
+    if refused is not None:
+        assert "\n" not in refused
+        return
+    assert (phases[0].begin, phases[-1].end) == (0, 100)
+    assert all(phase.rate.steps > 0 and phase.masks.steps > 0 for phase in phases)

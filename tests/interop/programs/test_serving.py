@@ -40,6 +40,7 @@ OF_TRAINING = {
     "kernels",
     "remat",
     "scaled_init",
+    "sparse_products",
     "z_loss",
 }
 

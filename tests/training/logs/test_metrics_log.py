@@ -185,3 +185,14 @@ def test_a_line_that_no_run_writes_is_named(run, line, message):
         read_entries(run)
     assert "metrics.jsonl: line 2" in str(refused.value)
     assert message in str(refused.value)
+
+
+def test_scores_before_a_step_do_not_count_for_an_early_end(run):
+    log = MetricsLog(run, 0, writes=True)
+    scores = {10: 0.9, 20: 0.8, 30: 0.7, 40: 0.75, 50: 0.7}
+    for step, score in scores.items():
+        log.write([{"step": step, "split": "validation", "score": score}])
+        # 0.9 is of a model that is denser than was asked for: from step 30 on 0.75 is the best.
+        assert log.stalled(1, since=30) == (step == 50), step
+        assert log.stalled(1) == (step in (20, 30, 40, 50))
+    log.close()

@@ -22,7 +22,13 @@ TWO = (
 )
 """Phases that end at steps 3 and 5, for the tests of every day."""
 VOCABULARY = Vocabulary(mask_id=4, special_ids=(0, 1, 2, 3, 4), size=64)
-MASKED = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+LEFT_OUT = (
+    "masked_lm_positions",
+    "masked_lm_ids",
+    "masked_lm_weights",
+    "next_sentence_labels",
+)
+"""Arrays of a batch that the step makes itself, or that an objective without pairs has not."""
 
 
 def phased_config(phases=TWO, steps=5, **changes):
@@ -38,9 +44,9 @@ def phased_config(phases=TWO, steps=5, **changes):
         phases=phases,
         data={
             "dynamic_masking": True, "masking": "token", "max_seq_length": 16,
-            "max_predictions_per_seq": 8,
+            "max_predictions_per_seq": 8, "sentence_objective": "none",
         },
-        model=model | {"hidden_dropout_prob": 0.1},
+        model=model | {"hidden_dropout_prob": 0.0 if steps == 5 else 0.1, "heads": ("mlm",)},
         optimizer={"schedule": "constant", "warmup_steps": 2},
         train=train | changes.pop("train", {}),
         **{"mesh": {"data": -1}} | changes,
@@ -58,7 +64,7 @@ def phased_source(config, after=lambda step: None):
                 batch = random_batch(
                     np.random.default_rng(step), own.train.batch_size, own.data.max_seq_length, 8
                 )
-                yield {name: x[rows] for name, x in batch.items() if name not in MASKED}
+                yield {name: x[rows] for name, x in batch.items() if name not in LEFT_OUT}
 
         sources.append(BatchSource(train=batches, vocabulary=VOCABULARY))
     return BatchSource(

@@ -69,7 +69,7 @@ SCHEDULES = [
     ]),
     step=st.integers(1, 40),
 )  # fmt: skip
-@settings(max_examples=12)
+@settings(max_examples=6)
 def test_what_was_before_a_branch_does_not_depend_on_what_comes(schedule, phases, step):
     config = config_of(*phases, data={"mlm_probability_to": 0.3}, **schedule)
     new = branched(config, step, LATER)
