@@ -198,6 +198,9 @@ def _check_phases(config: Config) -> None:
 
 def _check_objective(config: Config) -> None:
     data, rows = config.data, config.train.batch_size
+    # Fine-tuning keeps the section `data` of pretraining, and does not use it.
+    if config.finetune.tasks:
+        return
     check(
         # A term of distillation weighs a masked token as any other, and every pair of tokens.
         not config.distill.teacher or (data.objective == "masked" and not data.causal_share),
@@ -205,8 +208,7 @@ def _check_objective(config: Config) -> None:
         found=excerpt(config.distill.teacher),
         expected="none, for data.objective diffusion or data.causal_share",
     )
-    # Fine-tuning keeps the section `data` of pretraining, and does not use it.
-    if not data.causal_share or config.finetune.tasks:
+    if not data.causal_share:
         return
     check(
         config.model.kernels == "xla",
