@@ -8,6 +8,7 @@ from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.optimization.run_checks import check_algorithm_of_run
 from bertjax.config.phases.resolution import phases_of
 from bertjax.config.serialization import replaced
 from bertjax.config.sparsity import check_sparse_run
@@ -63,6 +64,7 @@ class Config:
         _check_phases(self)
         _check_objective(self)
         check_sparse_run(self)
+        check_algorithm_of_run(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Literal
 
 from bertjax.config.field_types import check_fields
+from bertjax.config.optimization.algorithms import AlgorithmConfig, check_algorithm
 from bertjax.config.range_checks import (
     fit_int32,
-    fraction,
     fraction_below_one,
     not_negative,
     positive,
@@ -17,14 +17,9 @@ from bertjax.errors import check
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(AlgorithmConfig):
     """The optimizer, its learning-rate schedule, gradient clipping and frozen parameters."""
 
-    algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
-    """Optimizer algorithm.
-    adamw: AdamW (arXiv 1711.05101). lamb: LAMB (arXiv 1904.00962), for large batches. bert: AdamW
-    without bias correction, as in the original BERT.
-    """
     # Rate, warmup, decay rates and weight decay are those of BERT's paper (arXiv 1810.04805,
     # appendix A.2).
     peak_learning_rate: float = 1e-4
@@ -68,13 +63,6 @@ class OptimizerConfig:
     the next restart or the end of the run. With the steps of a finished run as a restart, the run
     can be continued to a larger train.steps.
     """
-    b1: float = 0.9
-    """Decay rate of the first moment (0 to 1)."""
-    b2: float = 0.999
-    """Decay rate of the second moment (0 to 1)."""
-    # As in the original BERT; the default of optax and PyTorch is 1e-8.
-    eps: float = 1e-6
-    """Number added to the square root of the second moment."""
     weight_decay: float = 0.01
     """Decoupled weight decay; it is not applied to biases and layer norms."""
     # As the original BERT (optimization.py, create_optimizer).
@@ -100,8 +88,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_fields("optimizer", self)
         fit_int32("optimizer", self)
-        positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
-        fraction("optimizer", self, "b1", "b2")
+        positive("optimizer", self, "peak_learning_rate", "decay_factor")
+        check_algorithm(self)
         not_negative(
             "optimizer", self, "warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"
         )

@@ -23,6 +23,9 @@ from bertjax.model.layout import ANYWHERE, Layout, PartOfBatch
 from bertjax.parallel import rules
 from bertjax.parallel.compiler_options import compiler_options
 from bertjax.training.objective import Objective
+from bertjax.training.optimization.algorithms.schedule_free import weights_between
+from bertjax.training.optimization.algorithms.sophia import hutchinson
+from bertjax.training.optimization.algorithms.table import ALGORITHMS
 from bertjax.training.optimization.batch_schedule import NOISE, SIGNAL
 from bertjax.training.optimization.freezing import stop_frozen
 from bertjax.training.optimization.mixout import mix
@@ -35,7 +38,7 @@ from bertjax.types import Batch
 
 # Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose). So a resumed run
 # draws the same numbers as an undisturbed one, and no generator's state has to be saved.
-INIT, DROPOUT, MASKS, MIXOUT = 0, 1, 2, 3
+INIT, DROPOUT, MASKS, MIXOUT, HESSIAN = 0, 1, 2, 3, 4
 
 KEPT_PROGRAMS = 4  # of each kind; most processes need one
 
@@ -84,18 +87,28 @@ def _abstract_state(config: Config, mesh: Mesh, objective: Objective) -> TrainSt
     params = rules.tree_shardings(mesh, logical)
     replicated = rules.replicated(mesh)
     # A moment takes the sharding of its parameter; everything else is on all devices.
+
+    def of_moment(moment: Any, param_sharding: Any) -> Any:
+        # A place without a moment: its parameter has another algorithm.
+        return moment if _is_masked(moment) else param_sharding
+
     opt_state = optax.tree_utils.tree_map_params(
         make_optimizer(config.optimizer),
-        lambda _moment, param_sharding: param_sharding,
+        of_moment,
         shapes.opt_state,
         params,
         transform_non_params=lambda _: replicated,
+        is_leaf=_is_masked,
     )
     return TrainState(
         step=rules.with_shardings(shapes.step, replicated),
         params=rules.with_shardings(shapes.params, params),
         opt_state=rules.with_shardings(shapes.opt_state, opt_state),
     )
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
 
 def state_shardings(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
@@ -215,23 +228,26 @@ def train_step(
     seed = config.seed if seed is None else seed
     batch, metrics = _pop_corpus_rates(config, batch)
     batch = objective.prepare(batch, random_key(seed, state.step, MASKS), state.step)
-    # One key for all parts of a batch: its gradient is taken at one set of weights.
-    mixout_key = random_key(seed, state.step, MIXOUT)
-
-    def transform(params: Params) -> Params:
-        trainable = stop_zeros(config, stop_frozen(config.optimizer, params), state.step)
-        # The optimizer's state keeps the first values, which mixout puts back at random.
-        own = mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
-        return {**own, **given} if given else own
-
+    transform = _transform_of(config, state, seed, given)
     key = random_key(seed, state.step, DROPOUT)
-    grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, transform)
+
+    def gradients_at(params: Params) -> tuple[Params, Any, Array]:
+        return gradients(config, params, batch, key, layout, objective, transform)
+
+    def hessian_diagonal() -> Params:
+        hessian_key = random_key(seed, state.step, HESSIAN)
+        return hutchinson(lambda params: gradients_at(params)[0], state.params, hessian_key)
+
+    grads, sums, squares = gradients_at(state.params)
     metrics |= objective.means(sums)
     # Before clipping, so that the metrics show a spike. One element that is not finite makes the
     # norm so too.
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
-    rate, params, opt_state = _update(config, plan, state, grads)
+    rate, params, opt_state = _update(config, plan, state, grads, hessian_diagonal)
+    if ALGORITHMS[config.optimizer.algorithm].has_hessian:
+        # Second derivatives may overflow where the first ones do not.
+        finite &= _are_finite(opt_state)
     # Decided on the device: the host sees the metrics only some steps later.
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old),
@@ -255,6 +271,24 @@ def train_step(
     return TrainState(state.step + batches, params, opt_state), metrics
 
 
+def _transform_of(
+    config: Config, state: TrainState, seed: ArrayLike, given: Params | None
+) -> Callable[[Params], Params]:
+    """Return the function from parameters to the weights at which their gradient is taken."""
+    # One key for all parts of a batch: its gradient is taken at one set of weights.
+    mixout_key = random_key(seed, state.step, MIXOUT)
+
+    def transform(params: Params) -> Params:
+        trainable = stop_zeros(config, stop_frozen(config.optimizer, params), state.step)
+        # The optimizer's state keeps the first values, which mixout puts back at random.
+        own = mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
+        if ALGORITHMS[config.optimizer.algorithm].averages:
+            own = weights_between(own, state.opt_state, config.optimizer.b1)
+        return {**own, **given} if given else own
+
+    return transform
+
+
 def _without_phases(config: Config) -> tuple[Config, Plan]:
     """Return the configuration of a run without phases, in steps, and its plan."""
     phases = phases_of(config)
@@ -262,15 +296,25 @@ def _without_phases(config: Config) -> tuple[Config, Plan]:
     return phase.config, plan_of(phases, phase)
 
 
+def _are_finite(tree: Any) -> Array:
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
 def _update(
-    config: Config, plan: Plan, state: TrainState, grads: Params
+    config: Config,
+    plan: Plan,
+    state: TrainState,
+    grads: Params,
+    hessian_diagonal: Callable[[], Params],
 ) -> tuple[ArrayLike, Params, optax.OptState]:
     """Return the learning rate at the state's step, and parameters and optimizer after it."""
     # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
     # a skipped update would not advance that counter.
     rate = learning_rate(config.optimizer, plan)(state.step)
     optimizer = make_optimizer(config.optimizer)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
+    )
     # Updates point downhill already, so they are added.
     params = jax.tree.map(lambda param, update: param + rate * update, state.params, updates)
     return rate, params, opt_state

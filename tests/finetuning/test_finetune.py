@@ -574,6 +574,8 @@ def test_freezing_and_new_layers_change_what_they_should_only(start, texts, tmp_
         {"layer_decay": 0.9},
         {"algorithm": "bert", "peak_learning_rate": 1e-3},
         {"algorithm": "lamb", "peak_learning_rate": 2e-2},
+        {"algorithm": "muon", "peak_learning_rate": 2e-2},
+        {"algorithm": "schedule_free", "schedule": "constant", "layer_decay": 0.9},
     ],
     ids=str,
 )

@@ -1,0 +1,1 @@
+"""The optimizer of a run, as a configuration has it."""
