@@ -20,6 +20,7 @@ BASES = [
     ["train", "config.py", "--run-dir", "run"],
     ["train", "config.py", "--run-dir", "new"],
     ["branch", "run", "--at", "2", "--phases", "steps=2", "--run-dir", "new"],
+    ["average", "run", "--last", "2", "--to", "new"],
     ["finetune", "task.py", "--run-dir", "finetuned"],
     ["finetune", "task.py", "--run-dir", "new"],
     ["finetune", "sweep.py", "--run-dir", "swept", "--seeds", "0", "1"],
