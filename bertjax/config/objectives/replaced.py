@@ -119,6 +119,18 @@ def check_replaced(config: Any) -> None:
             found="disentangled",
             expected="tied, for optimizer.algorithm schedule_free or optimizer.mixout",
         )
+    plain = {
+        "data.objective": (config.data.objective, "masked"),
+        "data.causal_share": (config.data.causal_share, 0.0),
+        "model.mlm_shifted": (config.model.mlm_shifted, False),
+    }
+    for name, (found, expected) in plain.items():
+        check(
+            found == expected,
+            where=name,
+            found=found,
+            expected=f"{expected}, for replaced-token detection",
+        )
     # A generator's layers are not the model's, so what counts layers would mean two things.
     neutral = {"freeze": "none", "freeze_layers": 0, "layer_decay": 1.0}
     for name, value in neutral.items():

@@ -64,6 +64,11 @@ def test_a_share_of_whole_heads_gives_them_and_their_width(heads, kept):
 
 REFUSED = [
     ({"data": {"sentence_objective": "next_sentence"}}, "data.sentence_objective: found next_s"),
+    ({"model": {"mlm_shifted": True}}, "model.mlm_shifted: found True, expected False"),
+    (
+        {"data": {"causal_share": 0.5, "dynamic_masking": True, "max_predictions_per_seq": 15}},
+        "data.causal_share: found 0.5, expected 0.0, for replaced-token detection",
+    ),
     ({"optimizer": {"freeze": "encoder"}}, "optimizer.freeze: found encoder, expected none"),
     ({"optimizer": {"layer_decay": 0.9}}, "optimizer.layer_decay: found 0.9, expected 1.0"),
     ({"distill": {"teacher": "runs/x"}}, "replaced.generator: found tied beside distill.teacher"),

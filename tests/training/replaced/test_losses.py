@@ -139,6 +139,13 @@ def torch_optimizer(discriminator, generator):
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 
+def noisy_params(objective):
+    """New parameters, none of which has its initial value 0 or 1."""
+    params = objective.init(jax.random.key(1))
+    keys = iter(jax.random.split(jax.random.key(2), len(jax.tree.leaves(params))))
+    return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+
+
 def samples_of(objective, params, batch):
     """The words that our step draws."""
     own = networks.generator_params(params)
@@ -150,12 +157,7 @@ def samples_of(objective, params, batch):
 @pytest.mark.slow
 def test_twenty_steps_of_electra_follow_the_paper_in_pytorch(largest):
     objective = pretraining(CONFIG)
-    params = objective.init(jax.random.key(1))
-    # No parameter has its initial value 0 or 1.
-    keys = iter(jax.random.split(jax.random.key(2), len(jax.tree.leaves(params))))
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params
-    )
+    params = noisy_params(objective)
     discriminator, generator = torch_networks(objective, params)
     optimizer, schedule = torch_optimizer(discriminator, generator)
     step = jax.jit(lambda state, batch: train_step(CONFIG, state, batch))

@@ -16,8 +16,14 @@ from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.pretraining import pretraining
 from bertjax.training.replaced import networks, sharing
 from bertjax.training.step import MASKS, TrainState, gradients, random_key, train_step
-from tests.training.replaced.models import detection_batch, detection_config, random_params
-from tests.training.replaced.test_losses import STEPS, differences, paper_step, samples_of
+from tests.training.replaced.models import detection_batch, detection_config
+from tests.training.replaced.test_losses import (
+    STEPS,
+    differences,
+    noisy_params,
+    paper_step,
+    samples_of,
+)
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -137,7 +143,7 @@ def torch_optimizer(network):
 def test_twenty_steps_of_deberta_v3_follow_the_paper_in_pytorch(largest):
     """Both networks have an optimizer of their own, which clips their gradients by themselves."""
     objective = pretraining(CONFIG)
-    params = random_params(CONFIG)
+    params = noisy_params(objective)
     discriminator, generator = torch_networks(objective, params)
     optimizers = [torch_optimizer(network) for network in (discriminator, generator)]
     step = jax.jit(lambda state, batch: train_step(CONFIG, state, batch))
