@@ -139,10 +139,11 @@ def one_step(config, mesh, batch):
     [({"data": 1}, 4), ({"fsdp": 4}, 1), ({"tensor": 2, "data": 2}, 1), ({"sequence": 2}, 2)],
     ids=["parts", "fsdp", "tensor", "sequence"],
 )
-def test_accumulation_and_meshes_give_the_step_of_one_device(mesh, parts, largest):
+@pytest.mark.parametrize("generator", ["tied", "disentangled"])
+def test_accumulation_and_meshes_give_the_step_of_one_device(generator, mesh, parts, largest):
     """With dropout, whose bits follow the rows, and different numbers of masks in each part."""
     model = dataclasses.replace(MODEL, hidden_dropout_prob=0.1, dropout_bits="hash")
-    config = detection_config(model, train={"dropout_numbering": "row"})
+    config = detection_config(model, generator=generator, train={"dropout_numbering": "row"})
     batch = detection_batch()
     alone = one_step(config, make_mesh(config.mesh, jax.devices()[:1]), batch)
     other = config.replace(mesh={"data": 1, **mesh}, train={"gradient_accumulation_steps": parts})

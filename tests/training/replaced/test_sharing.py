@@ -1,21 +1,28 @@
 """Twenty steps of DeBERTa-v3 beside PyTorch's: embeddings shared without sharing gradients."""
 
+import contextlib
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+import bertjax
 from bertjax.config import family
 from bertjax.interop.checkpoints.model_config import huggingface_config
 from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, import_params
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
+from bertjax.model import functional
 from bertjax.model.functional import GENERATOR
+from bertjax.training import checkpoint
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.pretraining import pretraining
 from bertjax.training.replaced import networks, sharing
+from bertjax.training.saved_model import load_network
 from bertjax.training.step import MASKS, TrainState, gradients, random_key, train_step
+from tests.tiny_library import write_library
 from tests.training.replaced.models import detection_batch, detection_config
 from tests.training.replaced.test_losses import (
     STEPS,
@@ -24,6 +31,8 @@ from tests.training.replaced.test_losses import (
     paper_step,
     samples_of,
 )
+from tests.training.replaced.test_networks import arrays_of, batch_of
+from tests.waiting import until
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -194,3 +203,57 @@ def test_each_network_is_clipped_by_itself():
     np.testing.assert_allclose(clipped["rtd"], 0.5, rtol=1e-6)
     np.testing.assert_array_equal(clipped[GENERATOR], gradients[GENERATOR])
     assert sharing.clipped_apart(gradients, 0.0) == gradients
+
+
+def tiny_run():
+    """The configuration of a short run on the prepared text of `write_library`."""
+    config = bertjax.load_config("tiny.py").replace(
+        data={"sentence_objective": "none"},
+        train={"steps": 4, "eval_every_steps": 2, "save_every_steps": 2},
+        optimizer={"peak_learning_rate": 1e-3},
+    )
+    model = dataclasses.replace(MODEL, vocab_size=120, max_position_embeddings=32)
+    replaced = {"generator": "disentangled", "generator_size": 1.0, "generator_layers": 0.5}
+    return config.replace(model=model, replaced=replaced)
+
+
+class KilledError(Exception):
+    """The end of a run between two checkpoints."""
+
+
+def die(stage, done, total):
+    if stage == "train" and done == 3:
+        until(lambda: checkpoint.steps_of(epath.Path("runs/killed")) == [2])
+        raise KilledError
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_bit_for_bit_and_both_networks_are_exported(tmp_path, largest):
+    write_library(tmp_path)
+    with contextlib.chdir(tmp_path):
+        config = tiny_run()
+        bertjax.prepare(config)
+        result = bertjax.train(config, "runs/deberta")
+        with pytest.raises(KilledError):
+            bertjax.train(config, "runs/killed", progress=die)
+        bertjax.train(config, "runs/killed")
+        assert arrays_of("runs/killed") == arrays_of("runs/deberta")
+        evaluated = bertjax.evaluate("runs/deberta").metrics
+        assert evaluated["detection_loss"] == pytest.approx(result.metrics["detection_loss"])
+        batch, given = batch_of(tmp_path)
+        kinds = {"model": "DebertaV2Model", "generator": "DebertaV2ForMaskedLM"}
+        for network, kind in kinds.items():
+            folder = f"out/{network}"
+            bertjax.export_model("runs/deberta", folder, "huggingface", network=network)
+            loaded, report = getattr(transformers, kind).from_pretrained(
+                folder, output_loading_info=True
+            )
+            assert not any(report.values())
+            model = load_network("runs/deberta", network)
+            ours = functional.encode(model.config.model, model.params, batch).hidden_BxLxD
+            if network == "generator":
+                ours = functional.mlm_logits(model.config.model, model.params, ours)
+            with torch.no_grad():
+                theirs = loaded.eval()(**given)[0].numpy()
+            real = batch["input_mask"] > 0
+            largest(f"exported {kind}", np.abs(np.asarray(ours) - theirs)[real].max(), 1e-5)
