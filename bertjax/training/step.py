@@ -67,7 +67,7 @@ def init_state(
     """
     seed = config.seed if seed is None else seed
     params = (objective or pretraining(config)).init(random_key(seed, 0, INIT))
-    opt_state = make_optimizer(config.optimizer).init(params)
+    opt_state = make_optimizer(config.optimizer, config.train.ema_decay).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
@@ -94,7 +94,7 @@ def _abstract_state(config: Config, mesh: Mesh, objective: Objective) -> TrainSt
         return moment if _is_masked(moment) else param_sharding
 
     opt_state = optax.tree_utils.tree_map_params(
-        make_optimizer(config.optimizer),
+        make_optimizer(config.optimizer, config.train.ema_decay),
         of_moment,
         shapes.opt_state,
         params,
@@ -317,9 +317,8 @@ def _update(
         grads = sharing.clipped_apart(grads, settings.max_grad_norm)
         settings = dataclasses.replace(settings, max_grad_norm=0.0)
         trained = sharing.as_trained(trained)
-    updates, opt_state = make_optimizer(settings).update(
-        grads, state.opt_state, trained, rate=rate, hessian_diagonal=hessian_diagonal
-    )
+    optimizer = make_optimizer(settings, config.train.ema_decay)
+    updates, opt_state = optimizer.update()
     if config.replaced.is_disentangled:
         updates = sharing.of_table(updates)
     # Updates point downhill already, so they are added.
@@ -413,7 +412,7 @@ def _jit_init(
         return init_state(config, objective, seed)
 
     # Parameters are made sharded: made on one device first, a large model would not fit it.
-    init_optimizer = make_optimizer(config.optimizer).init
+    init_optimizer = make_optimizer(config.optimizer, config.train.ema_decay).init
     return (
         jax.jit(init, out_shardings=shardings),
         jax.jit(init_optimizer, out_shardings=shardings.opt_state),

@@ -112,13 +112,7 @@ def check_replaced(config: Any) -> None:
         expected="none, for replaced-token detection: no head reads labels of sentence pairs",
     )
     if config.replaced.is_disentangled:
-        check(
-            # Its averages and fast weights would be those of another table.
-            config.optimizer.algorithm != "schedule_free" and not config.optimizer.mixout,
-            where="replaced.generator",
-            found="disentangled",
-            expected="tied, for optimizer.algorithm schedule_free or optimizer.mixout",
-        )
+        _check_disentangled(config)
     plain = {
         "data.objective": (config.data.objective, "masked"),
         "data.causal_share": (config.data.causal_share, 0.0),
@@ -144,6 +138,25 @@ def check_replaced(config: Any) -> None:
     # The model is taken from elsewhere later, and checked then.
     if not config.model_from_init:
         check_discriminator(config.model, config.replaced)
+
+
+def _check_disentangled(config: Any) -> None:
+    """Raise `UserError` for what keeps other values of the weights beside them.
+
+    They would be those of the difference of the two tables, and not of the model's table.
+    """
+    others = {
+        "optimizer.algorithm schedule_free": config.optimizer.algorithm == "schedule_free",
+        "optimizer.mixout": config.optimizer.mixout,
+        "train.ema_decay": config.train.ema_decay,
+    }
+    for name, is_set in others.items():
+        check(
+            not is_set,
+            where="replaced.generator",
+            found=f"disentangled beside {name}",
+            expected="tied or none",
+        )
 
 
 def check_discriminator(model: ModelConfig, settings: ReplacedConfig) -> None:

@@ -64,7 +64,6 @@ def test_a_share_of_whole_heads_gives_them_and_their_width(heads, kept):
 
 REFUSED = [
     ({"data": {"sentence_objective": "next_sentence"}}, "data.sentence_objective: found next_s"),
-    ({"model": {"mlm_shifted": True}}, "model.mlm_shifted: found True, expected False"),
     (
         {"data": {"causal_share": 0.5, "dynamic_masking": True, "max_predictions_per_seq": 15}},
         "data.causal_share: found 0.5, expected 0.0, for replaced-token detection",
@@ -94,6 +93,24 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, message):
 def test_a_head_that_would_not_be_trained_is_refused(heads):
     with pytest.raises(UserError, match=f"model.heads: found {', '.join(heads)}, expected rtd al"):
         detection_config(dataclasses.replace(MODEL, heads=heads))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"train": {"ema_decay": 0.9}}, {"optimizer": {"algorithm": "schedule_free"}}],
+)
+def test_other_values_of_weights_are_refused_where_embeddings_are_disentangled(changes):
+    changes = {"optimizer": {"schedule": "constant"}, **changes}
+    if "algorithm" in changes["optimizer"]:
+        changes["optimizer"] = {"schedule": "constant", **changes["optimizer"]}
+    detection_config(**changes)
+    with pytest.raises(UserError, match="replaced.generator: found disentangled beside"):
+        detection_config(generator="disentangled", **changes)
+
+
+def test_shifted_predictions_are_refused():
+    with pytest.raises(UserError, match="model.mlm_shifted: found True, expected False, for repl"):
+        detection_config(dataclasses.replace(MODEL, mlm_shifted=True))
 
 
 def test_without_a_generator_the_section_is_not_used():
