@@ -318,7 +318,9 @@ def _update(
         settings = dataclasses.replace(settings, max_grad_norm=0.0)
         trained = sharing.as_trained(trained)
     optimizer = make_optimizer(settings, config.train.ema_decay)
-    updates, opt_state = optimizer.update()
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, trained, rate=rate, hessian_diagonal=hessian_diagonal
+    )
     if config.replaced.is_disentangled:
         updates = sharing.of_table(updates)
     # Updates point downhill already, so they are added.
