@@ -312,17 +312,12 @@ def _update(
     # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
     # a skipped update would not advance that counter.
     rate = learning_rate(config.optimizer, plan)(state.step)
-    settings, trained = config.optimizer, state.params
+    update = make_optimizer(config.optimizer, config.train.ema_decay).update
     if config.replaced.is_disentangled:
-        grads = sharing.clipped_apart(grads, settings.max_grad_norm)
-        settings = dataclasses.replace(settings, max_grad_norm=0.0)
-        trained = sharing.as_trained(trained)
-    optimizer = make_optimizer(settings, config.train.ema_decay)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, trained, rate=rate, hessian_diagonal=hessian_diagonal
+        update = sharing.apart(config.optimizer)
+    updates, opt_state = update(
+        grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
     )
-    if config.replaced.is_disentangled:
-        updates = sharing.of_table(updates)
     # Updates point downhill already, so they are added.
     params = jax.tree.map(lambda param, update: param + rate * update, state.params, updates)
     return rate, params, opt_state

@@ -6,6 +6,8 @@ embedding sharing). E itself is what the parameters have, so that the model is w
 read. An update of the step's size then adds to E what it adds to G and what it adds to D.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,9 +15,31 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from bertjax.config import OptimizerConfig
 from bertjax.model.functional import GENERATOR, Params
+from bertjax.training.optimization.optimizer import make_optimizer
 
 EMBEDDINGS, WORD, TABLE = "embeddings", "word", "embedding"
+
+
+def apart(config: OptimizerConfig) -> Callable[..., tuple[Any, optax.OptState]]:
+    """Return the `update` of the run's optimizer with which the two networks are trained apart.
+
+    It takes gradients, state and parameters, of which the model's table is E, as an optax
+    transformation does, and returns updates of these parameters. Its state is that of
+    `make_optimizer(config)`.
+    """
+    # Clipping has no state, so the state fits without it too.
+    optimizer = make_optimizer(dataclasses.replace(config, max_grad_norm=0.0))
+
+    def update(
+        grads: Params, opt_state: optax.OptState, params: Params, **extra: Any
+    ) -> tuple[Any, optax.OptState]:
+        clipped = clipped_apart(grads, config.max_grad_norm)
+        steps, opt_state = optimizer.update(clipped, opt_state, as_trained(params), **extra)
+        return of_table(steps), opt_state
+
+    return update
 
 
 def as_trained(params: Params) -> dict[str, Any]:
