@@ -34,7 +34,7 @@ from bertjax.training.optimization.plan import Plan, learning_rate, plan_of
 from bertjax.training.optimization.sparsity import sparsified, sparsity_of, stop_zeros
 from bertjax.training.pretraining import pretraining
 from bertjax.training.pretraining_loss import Sums
-from bertjax.training.replaced import sharing
+from bertjax.training.replaced.sharing import update_of
 from bertjax.types import Batch
 
 # Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose). So a resumed run
@@ -309,12 +309,9 @@ def _update(
     hessian_diagonal: Callable[[], Params],
 ) -> tuple[ArrayLike, Params, optax.OptState]:
     """Return the learning rate at the state's step, and parameters and optimizer after it."""
-    # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
-    # a skipped update would not advance that counter.
+    # By the run's step: a counter in the optimizer would not advance where an update is skipped.
     rate = learning_rate(config.optimizer, plan)(state.step)
-    update = make_optimizer(config.optimizer, config.train.ema_decay).update
-    if config.replaced.is_disentangled:
-        update = sharing.apart(config.optimizer)
+    update = update_of(config)
     updates, opt_state = update(
         grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
     )

@@ -15,27 +15,29 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from bertjax.config import OptimizerConfig
+from bertjax.config import Config
 from bertjax.model.functional import GENERATOR, Params
 from bertjax.training.optimization.optimizer import make_optimizer
 
 EMBEDDINGS, WORD, TABLE = "embeddings", "word", "embedding"
 
 
-def apart(config: OptimizerConfig) -> Callable[..., tuple[Any, optax.OptState]]:
-    """Return the `update` of the run's optimizer with which the two networks are trained apart.
+def update_of(config: Config) -> Callable[..., tuple[Any, optax.OptState]]:
+    """Return the `update` of a run's optimizer; it takes gradients, its state and parameters.
 
-    It takes gradients, state and parameters, of which the model's table is E, as an optax
-    transformation does, and returns updates of these parameters. Its state is that of
-    `make_optimizer(config)`.
+    Where embeddings are disentangled it clips the gradients of each network by themselves, and
+    returns the updates of the table E from those of G and D.
     """
+    settings = config.optimizer
+    if not config.replaced.is_disentangled:
+        return make_optimizer(settings, config.train.ema_decay).update
     # Clipping has no state, so the state fits without it too.
-    optimizer = make_optimizer(dataclasses.replace(config, max_grad_norm=0.0))
+    optimizer = make_optimizer(dataclasses.replace(settings, max_grad_norm=0.0))
 
     def update(
         grads: Params, opt_state: optax.OptState, params: Params, **extra: Any
     ) -> tuple[Any, optax.OptState]:
-        clipped = clipped_apart(grads, config.max_grad_norm)
+        clipped = clipped_apart(grads, settings.max_grad_norm)
         steps, opt_state = optimizer.update(clipped, opt_state, as_trained(params), **extra)
         return of_table(steps), opt_state
 
