@@ -1,9 +1,8 @@
 """Embeddings of words that two networks share without sharing gradients (arXiv 2111.09543).
 
 The discriminator's table is E = G + D: the generator's table G, through which no gradient of the
-discriminator passes, and a difference D that begins with 0 (section 4.2, gradient-disentangled
-embedding sharing). E itself is what the parameters have, so that the model is whole wherever it is
-read. An update of the step's size then adds to E what it adds to G and what it adds to D.
+discriminator passes, and a difference D that begins with 0. E itself is what the parameters have,
+so that the model is whole wherever it is read. An update adds to E what it adds to G and to D.
 """
 
 import dataclasses
