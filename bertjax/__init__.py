@@ -22,6 +22,7 @@ from bertjax.config import (
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
+    from bertjax.api.average import average
     from bertjax.api.branch import branch
     from bertjax.api.evaluate import evaluate, predict, predict_texts, saved_config
     from bertjax.api.finetune import finetune, sweep
@@ -48,6 +49,7 @@ _MODULES = {
     "Grid": "bertjax.finetuning.sweep_grid",
     "PAPER_GRID": "bertjax.finetuning.sweep_grid",
     "TrainedModel": "bertjax.training.saved_model",
+    "average": "bertjax.api.average",
     "branch": "bertjax.api.branch",
     "distill_static": "bertjax.compression.static.distill_static",
     "embed": "bertjax.inference.embed",
@@ -94,6 +96,7 @@ __all__ = [
     "TrainedModel",
     "UserError",
     "__version__",
+    "average",
     "branch",
     "distill_static",
     "embed",

@@ -18,7 +18,7 @@ from bertjax.config import Config
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT = "--train.steps 20 --optimizer.warmup-steps 5 --train.eval-every-steps 20 --train.eval-max-batches 2"
+SHORT = "--train.steps 20 --optimizer.warmup-steps 5 --train.save-every-steps 10 --train.eval-every-steps 20 --train.eval-max-batches 2"
 # Folders that documents name and a run makes: of prepared folders, runs, exports, and at home.
 MADE = {
     ".work/",

@@ -21,7 +21,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import interleave
-from bertjax.training.integrity.restoring import restore_state
+from bertjax.training.integrity.restoring import restore_state, saved_shapes
 from bertjax.training.logs.metrics_log import FILE, read_entries
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.plan import learning_rate, mask_rate, plan_of
@@ -271,6 +271,9 @@ def _computed(
     kept = checkpoint.steps_of(run.folder)
     if begin not in kept:
         return {}, f"no checkpoint of step {begin}, where the update begins"
+    folder = (run.folder / checkpoint.FOLDER / str(begin)).resolve()
+    if not any(name.startswith("opt_state") for name in saved_shapes(folder)):
+        return {}, f"{folder} has parameters alone, without an optimizer's state"
     try:
         mesh = make_mesh(run.config.mesh)
         check_batch(phase.config, mesh)
@@ -278,7 +281,7 @@ def _computed(
     except UserError as error:
         # The rows are right all the same: they do not depend on the devices.
         return {}, f"not on these devices: {error}"
-    state = restore_state((run.folder / checkpoint.FOLDER / str(begin)).resolve(), target)
+    state = restore_state(folder, target)
     plan = plan_of(run.phases, phase)
     program = jit_train_step(phase.config, mesh, objective, plan=plan)
     size = len(batch["input_ids"])

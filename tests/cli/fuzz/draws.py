@@ -22,6 +22,7 @@ BASES = [
     ["branch", "run", "--at", "2", "--phases", "steps=2", "--run-dir", "new"],
     ["replay", "run", "--step", "2"],
     ["replay", "run", "--find", "the cat"],
+    ["average", "run", "--last", "2", "--to", "new"],
     ["finetune", "task.py", "--run-dir", "finetuned"],
     ["finetune", "task.py", "--run-dir", "new"],
     ["finetune", "sweep.py", "--run-dir", "swept", "--seeds", "0", "1"],

@@ -58,7 +58,9 @@ def loss_of_example(objective, params, batch, example, masks):
     return float(objective.loss(sums, ones_of))
 
 
-@pytest.mark.parametrize("made", [single_label, choices, pretrained])
+@pytest.mark.parametrize(
+    "made", [single_label, pytest.param(choices, marks=pytest.mark.slow), pretrained]
+)
 def test_the_gradients_are_those_of_each_example_alone(made, largest):
     objective, batch = made()
     model = objective.model

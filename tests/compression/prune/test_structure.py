@@ -66,11 +66,11 @@ def assert_same_as_masked(config, kept, largest, name):
 
 
 @pytest.mark.parametrize("name", [
-    "bert", "albert", "deberta-v2", "modernbert",
+    "bert", "modernbert",
     *(
         pytest.param(name, marks=pytest.mark.slow)
         for name in PRUNABLE
-        if name not in ("bert", "albert", "deberta-v2", "modernbert")
+        if name not in ("bert", "modernbert")
     ),
 ])  # fmt: skip
 def test_a_cut_model_is_the_masked_model(name, largest):
@@ -87,6 +87,7 @@ def test_heads_that_share_keys_go_together(largest):
     assert (smaller.num_attention_heads, smaller.num_key_value_heads) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_value_gate_and_own_relative_projections_lose_the_same_heads(largest):
     config = dataclasses.replace(COMPOSED["relative"], norm_inside=False, layer_mix=False)
     assert config.value_gate

@@ -14,7 +14,6 @@ from bertjax.training.replay.opened_run import updates_of
 from tests.factory import small_config
 from tests.training.replay.runs_of_phases import config_of, library
 
-
 # A run is trained, so these are slow.
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,46 @@
+"""`bertjax average RUN --to NEW_RUN [--last K | --steps STEP ...]`"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertjax.cli.arguments import need, parse_subject, quiet_libraries
+from bertjax.errors import check
+
+
+@dataclass(frozen=True)
+class AverageCommand:
+    """Make a new run whose parameters are the mean of checkpoints of a run: of all that are there,
+    the last ones, or those of some steps.
+    """
+
+    to: str = ""
+    """Folder of the new run."""
+    last: int = 0
+    """Number of the newest checkpoints to average; 0: all."""
+    steps: tuple[int, ...] = ()
+    """Steps of the checkpoints to average, in place of --last."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the verb; return the exit status."""
+    subject, command = parse_subject("average", AverageCommand(), words, "a run folder")
+    need(command.to, "average", "--to with the new folder")
+    check(command.last >= 0, where="--last", found=command.last, expected="1 or more, or 0 for all")
+    check(
+        not (command.last and command.steps),
+        where="--last",
+        found=command.last,
+        expected="none beside --steps",
+    )
+    quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
+    from bertjax.api.average import average
+    from bertjax.report.terminal import terminal_progress
+
+    with terminal_progress() as progress:
+        made = average(
+            subject, command.to, last=command.last, steps=command.steps, progress=progress
+        )
+    print(f"mean of steps: {', '.join(map(str, made.steps))}")
+    print(f"checkpoint: {made.checkpoint}")
+    return 0
