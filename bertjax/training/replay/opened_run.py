@@ -64,7 +64,7 @@ def opened_run(run_dir: epath.PathLike, progress: Progress = silent) -> OpenedRu
         found="no record of its data",
         expected="a run of bertjax train",
     )
-    recorded = record.get("config")
+    recorded = record["config"]
     before = continuation.kept_rules(recorded, from_dict(Config, recorded, f"{newest}/meta"))
     # A file that was changed by hand would give other batches.
     continuation.check_unchanged(folder / run_config.FILE, before, config, int(newest.name))

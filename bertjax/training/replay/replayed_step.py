@@ -142,9 +142,9 @@ class Replay:
             kind = "masked"
         elif shown == label:
             kind = "kept"
-        names = self.tokenizer.pieces([label, shown])
+        wanted, seen = self.tokenizer.pieces([label, shown])
         weight = float(batch["masked_lm_weights"][index, slot])
-        return Prediction(position, *names, kind, weight)
+        return Prediction(position, wanted, seen, kind, weight)
 
 
 def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -> Replay:

@@ -168,7 +168,7 @@ def rows_with(ids: np.ndarray, needle: np.ndarray) -> np.ndarray:
     matches = np.ones((len(ids), places), bool)
     for offset, wanted in enumerate(needle):
         matches &= ids[:, offset : offset + places] == wanted
-    return matches.any(axis=1)
+    return np.asarray(matches.any(axis=1))
 
 
 def _after(phase: Phase[Config], steps: np.ndarray) -> list[int]:
