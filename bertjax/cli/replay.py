@@ -96,10 +96,11 @@ def replay_json(update: "Replay", rows: int) -> dict[str, Any]:
 def replay_lines(update: "Replay", rows: int) -> list[str]:
     """Describe an update, and its first `rows` rows (0: all), in lines of text."""
     count = len(update.records)
+    rate = "of each row" if update.mask_rate is None else number_text(update.mask_rate, ".4g")
     lines = [
         f"step {update.begin:,} to {update.step:,}, phase {update.phase} of {update.phases}: "
         f"{count:,} rows, learning rate {number_text(update.learning_rate, '.4g')}, "
-        f"mask rate {number_text(update.mask_rate, '.4g')}",
+        f"mask rate {rate}",
         *_figures(update),
     ]
     shown = _shown(rows, count)

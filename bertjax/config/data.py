@@ -122,6 +122,15 @@ class DataConfig:
     token: single tokens. whole_word: all tokens of a word. ngram: one to three words (arXiv
     1909.11942). span: spans of words of geometric length (arXiv 1907.10529).
     """
+    objective: Literal["masked", "diffusion"] = "masked"
+    """What is predicted of the rows that are not causal (docs/objectives.md).
+    masked: words that are masked at the rate mlm_probability. diffusion: tokens masked at a rate
+    that each row draws anew, from 0 to 1, with the weight 1 / rate (arXiv 2406.07524, 2502.09992).
+    """
+    causal_share: float = 0.0
+    """Share of each batch's rows that are causal, 0 to 1: no token sees those after it, and every
+    next token is predicted (arXiv 2410.24159). The loss weighs rows of both kinds by their shares.
+    """
     # As BERT's paper (arXiv 1810.04805, section 3.1, task #1).
     mask_shares: tuple[float, ...] = (0.8, 0.1, 0.1)
     """Shares of the chosen tokens that become [MASK], become a random token, and stay; in sum 1.
@@ -199,6 +208,7 @@ class DataConfig:
         # The ranges come first: `_check_lengths` calculates with these numbers.
         fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
         fraction("data", self, "near_duplicate_threshold", "mixture_exponent", "mlm_probability_to")
+        fraction("data", self, "causal_share")
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
         not_negative("data", self, "num_shards", expected="0 (as suits the corpus) or more")
         check(
@@ -219,6 +229,7 @@ class DataConfig:
         not_negative("data", self, "split_documents", expected="0 (never) or more")
         _check_lengths(self)
         _check_shares(self)
+        _check_objective(self)
         _check_packing(self)
         _check_mixture(self)
 
@@ -231,7 +242,8 @@ def _check_lengths(data: DataConfig) -> None:
         expected="at least 8",
     )
     check(
-        data.max_predictions_per_seq < data.max_seq_length,
+        # In diffusion each position has its own place among the predictions.
+        data.max_predictions_per_seq < data.max_seq_length or data.objective == "diffusion",
         where="data.max_predictions_per_seq",
         found=data.max_predictions_per_seq,
         expected=f"less than data.max_seq_length ({data.max_seq_length})",
@@ -259,6 +271,39 @@ def _check_shares(data: DataConfig) -> None:
         found=shares,
         expected="three numbers from 0 to 1 whose sum is 1",
     )
+
+
+def _check_objective(data: DataConfig) -> None:
+    """Check that the other fields are those that diffusion and causal rows need."""
+    needed: dict[str, object] = {}
+    cause = ""
+    if data.objective == "diffusion":
+        cause = "data.objective diffusion"
+        needed = {
+            "dynamic_masking": True,
+            # The bound holds for tokens that are masked one by one, and by [MASK] alone.
+            "masking": "token",
+            "mask_shares": (1.0, 0.0, 0.0),
+            "mlm_probability_to": 0.0,
+            "max_predictions_per_seq": data.max_seq_length,
+            "causal_share": 0.0,
+        }
+    elif data.causal_share:
+        cause = f"data.causal_share {data.causal_share}"
+        needed = {
+            "dynamic_masking": True,
+            # [CLS] sees no other token of a causal row.
+            "sentence_objective": "none",
+            "max_predictions_per_seq": data.max_seq_length - 1,
+        }
+    for name, value in needed.items():
+        found = getattr(data, name)
+        check(
+            found == value,
+            where=f"data.{name}",
+            found=found,
+            expected=f"{value}, for {cause}",
+        )
 
 
 def _check_packing(data: DataConfig) -> None:

@@ -80,6 +80,10 @@ class ModelConfig(LayerConfig):
     """Whether the activation of the head for masked words is followed by a norm."""
     mlm_tied: bool = True
     """Use the word embeddings for the logits of masked words (arXiv 1608.05859)."""
+    mlm_shifted: bool = False
+    """Predict a masked token from the hidden state before it, as a causal model predicts the next
+    one (masked next-token prediction, arXiv 2410.24159). Needs the head mlm to mean anything.
+    """
     z_loss: float = 0.0
     """Factor of the squared logarithm of the softmax's denominator, added to the loss of each
     masked word (arXiv 2204.02311); 0: none.

@@ -62,6 +62,7 @@ class Config:
         _check_mesh(self)
         _check_family(self)
         _check_phases(self)
+        _check_objective(self)
         check_sparse_run(self)
         check_algorithm_of_run(self)
 
@@ -195,6 +196,35 @@ def _check_phases(config: Config) -> None:
             expected="0 for fine-tuning, whose batches are of several lengths",
         )
     phases_of(config)
+
+
+def _check_objective(config: Config) -> None:
+    data, rows = config.data, config.train.batch_size
+    # Fine-tuning keeps the section `data` of pretraining, and does not use it.
+    if config.finetune.tasks:
+        return
+    check(
+        # A term of distillation weighs a masked token as any other, and every pair of tokens.
+        not config.distill.teacher or (data.objective == "masked" and not data.causal_share),
+        where="distill.teacher",
+        found=excerpt(config.distill.teacher),
+        expected="none, for data.objective diffusion or data.causal_share",
+    )
+    if not data.causal_share:
+        return
+    check(
+        config.model.kernels == "xla",
+        where="model.kernels",
+        found=config.model.kernels,
+        expected=f"xla, for data.causal_share {data.causal_share}: the kernels see whole rows",
+    )
+    causal = round(data.causal_share * rows)
+    check(
+        causal > 0 and (causal < rows or data.causal_share == 1),
+        where="data.causal_share",
+        found=data.causal_share,
+        expected=f"a share that leaves a row of each kind in train.batch_size {rows}, or 0 or 1",
+    )
 
 
 def _check_steps(config: Config) -> None:

@@ -41,9 +41,12 @@ class Encoder(nn.Module):
         *,
         deterministic: bool,
         keep_layers: bool,
+        last_BxL: Array | None = None,
     ) -> tuple[Array, Array | None]:
         c = self.config
-        surroundings = Surroundings(segments, self._rotations(positions_BxL), self._relative())
+        surroundings = Surroundings(
+            segments, self._rotations(positions_BxL), self._relative(), last_BxL
+        )
         mix = None
         if c.layer_mix:
             # At first each sublayer's output alone is taken (arXiv 2402.02622, section 3).

@@ -95,10 +95,11 @@ def encode(
     `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, if wanted, `input_mask` [B, L] (1 real, 0
     padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids` [B or
     1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] has the number of the input that each
-    id belongs to (1, 2, …; 0 padding); ids of different inputs do not attend to each other. Raises
-    `UserError` if L is more than `config.max_length` and there are no `position_ids`. An id or a
-    position out of range raises no error: under jit, a gather clamps it or gives NaN.
-    `layout` shards the activations over a mesh.
+    id belongs to (1, 2, …; 0 padding); ids of different inputs do not attend to each other. Rows
+    with a 1 in `causal` [B, 1] are causal: no id attends to those after it (not with kernels).
+    Raises `UserError` if L is more than `config.max_length` and there are no `position_ids`. An id
+    or a position out of range raises no error: under jit, a gather clamps it or gives NaN. `layout`
+    shards the activations over a mesh.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")

@@ -7,6 +7,7 @@ from flax import linen as nn
 from jax import Array
 
 from bertjax.config import ModelConfig
+from bertjax.errors import check
 from bertjax.model.attention.attention import Segments
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoder
@@ -67,8 +68,22 @@ class Network(nn.Module):
             jnp.asarray(positions),
             deterministic=deterministic,
             keep_layers=keep_layers,
+            last_BxL=self._last_seen(batch, ids),
         )
         return Encoded(hidden, layers, embedded)
+
+    def _last_seen(self, batch: Batch, ids: Array) -> Array | None:
+        """Return the last index that each query sees, int32 [B, L]; None where no row is causal."""
+        if "causal" not in batch:
+            return None
+        check(
+            self.config.kernels == "xla",
+            where="model.kernels",
+            found=self.config.kernels,
+            expected="xla, for causal rows",
+        )
+        own_1xL = jnp.arange(ids.shape[1])[None, :]
+        return jnp.where(jnp.asarray(batch["causal"]) > 0, own_1xL, ids.shape[1] - 1)
 
     def pool(
         self, hidden_BxLxD: Array, positions_BxS: Array | None, input_mask_BxL: Array | None
@@ -87,15 +102,28 @@ class Network(nn.Module):
 
     def mlm_logits(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
         """Return the logits of words, at all positions without `positions_BxP`."""
-        hidden = hidden_BxLxD if positions_BxP is None else _at(hidden_BxLxD, positions_BxP)
+        hidden = self._read(hidden_BxLxD, positions_BxP)
         return self.mlm(hidden, self.embeddings.word.embedding)
 
     def mlm_cross_entropy(
         self, hidden_BxLxD: Array, positions_BxP: Array, labels_BxP: Array, weights_BxP: Array
     ) -> CrossEntropy:
         """Return the cross-entropy of masked words; see `functional.mlm_cross_entropy`."""
-        hidden, table = _at(hidden_BxLxD, positions_BxP), self.embeddings.word.embedding
+        hidden = self._read(hidden_BxLxD, positions_BxP)
+        table = self.embeddings.word.embedding
         return self.mlm.cross_entropy(hidden, table, labels_BxP, weights_BxP)
+
+    def _read(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
+        """Return the hidden states from which the words at the positions are predicted, [B, P, D].
+
+        Without positions it is those of all words, [B, L, D].
+        """
+        if not self.config.mlm_shifted:
+            return hidden_BxLxD if positions_BxP is None else _at(hidden_BxLxD, positions_BxP)
+        if positions_BxP is None:
+            # Nothing is before the first word, whose own state stands in.
+            return jnp.concatenate([hidden_BxLxD[:, :1], hidden_BxLxD[:, :-1]], axis=1)
+        return _at(hidden_BxLxD, jnp.maximum(jnp.asarray(positions_BxP) - 1, 0))
 
     def nsp_logits(self, pooled: Array) -> Array:
         """Return the logits of the sentence head, float32."""

@@ -10,6 +10,8 @@ from bertjax.config import Config, DataConfig, ModelConfig
 from bertjax.config.data import without_places
 from bertjax.config.phases.resolution import Course, Phase, phases_of
 from bertjax.errors import check
+from bertjax.masking.causal import with_causal_rows
+from bertjax.masking.diffusion import diffusion_batch
 from bertjax.masking.dynamic import mask_batch
 from bertjax.masking.selection import Vocabulary
 from bertjax.model import functional
@@ -45,10 +47,29 @@ class Pretraining:
         return functional.logical_axes(self.model)
 
     def prepare(self, batch: Batch, key: Array, step: ArrayLike = 0) -> Batch:
-        if "masked_lm_ids" in batch:
-            return batch
+        masked = batch
+        if "masked_lm_ids" not in batch:
+            masked = self._masked(batch, key, step)
+        else:
+            check(
+                # The ids that are to be predicted are no longer in such rows.
+                self.data.objective == "masked" and not self.data.causal_share,
+                where="masked_lm_ids",
+                found="rows that are masked already",
+                expected="rows without masks, for data.objective diffusion or data.causal_share",
+            )
+        # Before the weights of causal rows are set against those of the others.
+        masked = pretraining_loss.usable(self.model, masked)
+        share = self.data.causal_share
+        if not share:
+            return masked
+        return with_causal_rows(batch, masked, share, shifted=self.model.mlm_shifted)
+
+    def _masked(self, batch: Batch, key: Array, step: ArrayLike) -> Batch:
         # The configuration that leaves masks to the step brings a vocabulary (`prepared_source`).
         assert self.vocabulary is not None
+        if self.data.objective == "diffusion":
+            return diffusion_batch(batch, self.vocabulary, key)
         rate = mask_rate(self.data, self.masks, step)
         return mask_batch(batch, self.data, self.vocabulary, key, rate)
 

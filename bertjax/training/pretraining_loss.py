@@ -27,7 +27,7 @@ class Sums(NamedTuple):
     mlm_correct: Array
     """Weight of the masked tokens for which the true id has the highest logit."""
     mlm_count: Array
-    """Weight of the masked tokens."""
+    """Divisor of `mlm_loss`: the weight of the masked tokens, or the batch's `masked_lm_counts`."""
     nsp_loss: Array
     nsp_correct: Array
     nsp_count: Array
@@ -36,12 +36,37 @@ class Sums(NamedTuple):
     """Rows that are not padding."""
     mlm_nll: Array
     """The negative log-likelihoods of `mlm_loss` alone, to report; use `mlm_loss` for gradients."""
+    mlm_weight: Array
+    """Weight of the masked tokens, of which `mlm_correct` is a part."""
 
 
 def counts(batch: Batch) -> tuple[Array, Array]:
     """Return the divisors of the two losses for these rows: (`mlm_count`, `nsp_count`)."""
-    mlm_count = jnp.sum(batch["masked_lm_weights"].astype(jnp.float32))
-    return mlm_count, jnp.sum(_sentence_weights(batch))
+    return _mlm_count(batch), jnp.sum(_sentence_weights(batch))
+
+
+def _mlm_count(batch: Batch) -> Array:
+    name = "masked_lm_counts" if "masked_lm_counts" in batch else "masked_lm_weights"
+    return jnp.sum(batch[name].astype(jnp.float32))
+
+
+def usable(config: ModelConfig, batch: Batch) -> Batch:
+    """Return the batch with weight 0 where a token to predict has no state before it to read.
+
+    That is the first token of a row or of an input in a packed row, for a model whose predictions
+    are shifted (`config.mlm_shifted`).
+    """
+    if not config.mlm_shifted:
+        return batch
+    positions = jnp.asarray(batch["masked_lm_positions"])
+    has_before = positions > 0
+    if "pack_ids" in batch:
+        packs = jnp.asarray(batch["pack_ids"])
+        own = jnp.take_along_axis(packs, positions, axis=1)
+        before = jnp.take_along_axis(packs, jnp.maximum(positions - 1, 0), axis=1)
+        has_before &= own == before
+    weights = jnp.where(has_before, jnp.asarray(batch["masked_lm_weights"]), 0)
+    return {**batch, "masked_lm_weights": weights}
 
 
 def _is_row(batch: Batch) -> Array:
@@ -71,6 +96,8 @@ def pretraining_sums(
     [B, P] int32 and `masked_lm_weights` [B, P] float32 (0 where padded). Where there is a sentence
     objective it holds `next_sentence_labels` [B, S] int32 (0: follows or in order; 1: random or
     swapped), and for packed rows `cls_positions` [B, S] int32 and `cls_weights` [B, S] float32.
+    With `masked_lm_counts` [B, 1] float32 the masked-token loss is divided by their sum, and not by
+    that of the weights.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     return sums_of_hidden(config, params, batch, hidden, layout=layout)
@@ -85,6 +112,7 @@ def sums_of_hidden(
     layout: Layout = ANYWHERE,
 ) -> Sums:
     """Return `pretraining_sums` where the last hidden states of `batch`, [B, L, D], are known."""
+    batch = usable(config, batch)
     mlm = functional.mlm_cross_entropy(
         config,
         params,
@@ -110,12 +138,13 @@ def sums_of_hidden(
     return Sums(
         mlm_loss=mlm.loss,
         mlm_correct=mlm.correct,
-        mlm_count=mlm.weight,
+        mlm_count=_mlm_count(batch),
         nsp_loss=nsp.loss,
         nsp_correct=nsp.correct,
         nsp_count=nsp.weight,
         rows=jnp.sum(_is_row(batch)),
         mlm_nll=mlm.nll,
+        mlm_weight=mlm.weight,
     )
 
 
@@ -166,7 +195,7 @@ def means(sums: Sums, objective: str = "next_sentence") -> dict[str, Array]:
     metrics = {
         "loss": mean_loss(sums, sums.mlm_count, sums.nsp_count),
         "mlm_loss": sums.mlm_nll / mlm,
-        "mlm_accuracy": sums.mlm_correct / mlm,
+        "mlm_accuracy": sums.mlm_correct / jnp.maximum(sums.mlm_weight, 1),
     }
     if objective != "none":
         prefix = {"next_sentence": "nsp", "sentence_order": "sop"}[objective]

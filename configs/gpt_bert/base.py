@@ -11,7 +11,8 @@ published; the training scripts need 16 processes or a multiple of them.
 What differs here:
 
 - The objective is masked words alone. The paper mixes it with next words, one row in 16, and
-  predicts each masked word one position before it.
+  predicts each masked word one position before it (--data.causal-share 0.0625
+  --model.mlm-shifted True --data.max-predictions-per-seq 127).
 - Spans of one to three words are masked, in the paper of one to three tokens. 30 % of the tokens
   are masked; in the paper the share falls linearly to 15 %.
 - All rows have 128 tokens. In the paper they have 256 from 70 % of the updates on, and 512 from

@@ -6,6 +6,7 @@ import pytest
 from bertjax.config import (  # fmt: skip
     Config,
     DataConfig,
+    DistillConfig,
     FinetuneConfig,
     MeshConfig,
     ModelConfig,
@@ -61,12 +62,39 @@ def test_replace_refuses_what_a_configuration_file_may_not_say(changes, message)
     assert "\n" not in str(caught.value)
 
 
+CAUSAL = {
+    "causal_share": 0.5,
+    "dynamic_masking": True,
+    "sentence_objective": "none",
+    "max_predictions_per_seq": 127,
+}
+DIFFUSION = {
+    "objective": "diffusion",
+    "dynamic_masking": True,
+    "masking": "token",
+    "mask_shares": (1, 0, 0),
+    "max_predictions_per_seq": 128,
+}
+
+
 @pytest.mark.parametrize("make,message", [
     (lambda: Config(seed=-1), "seed: found -1"),
     (lambda: DataConfig(mlm_probability=0.0), "data.mlm_probability: found 0.0"),
     (lambda: DataConfig(mask_shares=(0.8, 0.2)), "data.mask_shares: found (0.8, 0.2), expected three numbers"),
     (lambda: DataConfig(mask_shares=(0.8, 0.1, 0.2)), "data.mask_shares: found (0.8, 0.1, 0.2), expected three numbers from 0 to 1 whose sum is 1"),
     (lambda: DataConfig(mask_shares=(1.2, -0.1, -0.1)), "data.mask_shares: found (1.2, -0.1, -0.1), expected three"),
+    (lambda: DataConfig(objective="diffusion"), "data.dynamic_masking: found False, expected True, for data.objective diffusion"),
+    (lambda: DataConfig(objective="diffusion", dynamic_masking=True), "data.masking: found whole_word, expected token, for data.objective diffusion"),
+    (lambda: DataConfig(**DIFFUSION | {"mask_shares": (0.8, 0.1, 0.1)}), "data.mask_shares: found (0.8, 0.1, 0.1), expected (1.0, 0.0, 0.0), for data.objective diffusion"),
+    (lambda: DataConfig(**DIFFUSION | {"max_predictions_per_seq": 20}), "data.max_predictions_per_seq: found 20, expected 128, for data.objective diffusion"),
+    (lambda: DataConfig(**DIFFUSION | {"causal_share": 0.5}), "data.causal_share: found 0.5, expected 0.0, for data.objective diffusion"),
+    (lambda: DataConfig(**CAUSAL | {"dynamic_masking": False}), "data.dynamic_masking: found False, expected True, for data.causal_share 0.5"),
+    (lambda: DataConfig(**CAUSAL | {"max_predictions_per_seq": 20}), "data.max_predictions_per_seq: found 20, expected 127, for data.causal_share 0.5"),
+    (lambda: DataConfig(**CAUSAL | {"sentence_objective": "next_sentence"}), "data.sentence_objective: found next_sentence, expected none, for data.causal_share 0.5"),
+    (lambda: DataConfig(**CAUSAL | {"causal_share": 1.5}), "data.causal_share: found 1.5"),
+    (lambda: Config(data=DataConfig(**CAUSAL), model=ModelConfig(kernels="pallas", dropout_bits="hash")), "model.kernels: found pallas, expected xla, for data.causal_share 0.5"),
+    (lambda: Config(data=DataConfig(**CAUSAL | {"causal_share": 0.01}), train=TrainConfig(batch_size=8)), "data.causal_share: found 0.01, expected a share that leaves a row of each kind"),
+    (lambda: Config(data=DataConfig(**CAUSAL), distill=DistillConfig(teacher="runs/a")), "distill.teacher: found 'runs/a', expected none, for data.objective diffusion or data.causal_share"),
     (lambda: DataConfig(corpus=()), "data.corpus: found no source"),
     (lambda: DataConfig(max_seq_length=16), "data.max_predictions_per_seq: found 20, expected less than"),
     (lambda: DataConfig(max_sequences_per_row=128), "data.max_sequences_per_row: found 128, expected 1 to 127"),

@@ -58,6 +58,19 @@ def test_texts_without_a_mask_or_too_long_are_refused(model):
         assert len(str(caught.value)) < 200
 
 
+def test_a_shifted_model_fills_a_mask_from_the_state_before_it(model, tmp_path):
+    shifted = dataclasses.replace(SMALL_MODEL, mlm_shifted=True)
+    own = model_in_memory(tmp_path, shifted, model.params, TOKENIZER)
+    ids = [TOKENIZER.cls_id, *TOKENIZER.encode_with_masks("the [MASK] ."), TOKENIZER.sep_id]
+    batch = {"input_ids": np.array([ids], np.int32)}
+    hidden = functional.encode(SMALL_MODEL, model.params, batch).hidden_BxLxD
+    before = np.array([[ids.index(TOKENIZER.mask_id) - 1]])
+    logits = functional.mlm_logits(SMALL_MODEL, model.params, hidden, before)[0, 0]
+    words = logits[len(VOCABULARY) - len(WORDS) : len(VOCABULARY)]
+    ((best, *_),) = fill_mask(own, "the [MASK] .")
+    assert best.probability == pytest.approx(float(jax.nn.softmax(words).max()), rel=1e-4)
+
+
 @pytest.mark.slow
 @of_each_family
 def test_masks_of_a_long_text_are_filled_as_in_a_padded_row_of_each_family(name, tmp_path):

@@ -340,3 +340,61 @@ def test_rows_longer_than_the_positions_are_refused_unless_they_bring_their_own(
     positions = np.arange(long.shape[1])[None, :] % MODEL.max_length
     encoded = functional.encode(MODEL, params, {"input_ids": long, "position_ids": positions})
     assert np.isfinite(encoded.hidden_BxLxD).all()
+
+
+CAUSAL = {
+    "global": {},
+    "windows": {"local_attention": 6, "global_attn_every_n_layers": 2, "positions": "rotary"},
+    "relative": {"relative_positions": 15, "positions": "none"},
+}
+
+
+@pytest.mark.parametrize("changes", CAUSAL.values(), ids=CAUSAL)
+def test_states_of_a_causal_row_do_not_depend_on_later_ids_and_other_rows_are_as_ever(changes):
+    config = dataclasses.replace(SMALL_MODEL, **changes)
+    params = init(config, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, 64, (3, 16)).astype(np.int32)
+    packs = np.repeat([[1, 2]], 8, axis=1).astype(np.int32) * np.ones((3, 1), np.int32)
+    causal = np.array([[1], [0], [1]], np.int32)
+    others = {"pack_ids": packs, "causal": causal}
+    found = np.asarray(encode(config, params, {"input_ids": ids, **others}).hidden_BxLxD)
+    plain = np.asarray(encode(config, params, {"input_ids": ids, "pack_ids": packs}).hidden_BxLxD)
+    assert np.allclose(found[1], plain[1], atol=1e-6)
+    assert not np.allclose(found[0], plain[0], atol=1e-3)
+    # The last id of an input sees as much as ever, of states that saw less.
+    changed = ids.copy()
+    changed[:, 4] = 1 + changed[:, 4] % 60
+    again = np.asarray(encode(config, params, {"input_ids": changed, **others}).hidden_BxLxD)
+    differs = (np.abs(found - again) > 1e-6).any(-1)
+    assert not differs[[0, 2], :4].any()
+    assert differs[[0, 2], 4:8].any(axis=1).all()
+    assert differs[1, :4].any()
+    # The second input of the row sees nothing of the first.
+    assert not differs[:, 8:].any()
+
+
+def test_kernels_for_whole_rows_refuse_causal_ones():
+    config = dataclasses.replace(SMALL_MODEL, kernels="pallas")
+    batch = {"input_ids": np.ones((2, 16), np.int32), "causal": np.ones((2, 1), np.int32)}
+    params = jax.eval_shape(lambda: functional.init(config, jax.random.key(0)))
+    message = "model.kernels: found pallas, expected xla, for causal rows"
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(lambda p: functional.encode(config, p, batch), params)
+
+
+def test_shifted_predictions_read_the_state_before_each_word(params, batch):
+    shifted = dataclasses.replace(MODEL, mlm_shifted=True)
+    hidden = np.random.default_rng(0).standard_normal((2, 16, 24)).astype(np.float32)
+    plain = functional.mlm_logits(MODEL, params, hidden)
+    everywhere = functional.mlm_logits(shifted, params, hidden)
+    assert np.allclose(everywhere[:, 1:], plain[:, :-1], atol=1e-6)
+    positions = np.array([[1, 5, 15], [2, 3, 4]], np.int32)
+    some = functional.mlm_logits(shifted, params, hidden, positions)
+    wanted = functional.mlm_logits(MODEL, params, hidden, positions - 1)
+    assert np.allclose(some, wanted, atol=1e-6)
+    labels, weights = positions + 5, np.ones((2, 3), np.float32)
+    loss = functional.mlm_cross_entropy(shifted, params, hidden, positions, labels, weights).loss
+    log_probabilities = jax.nn.log_softmax(wanted)
+    picked = np.take_along_axis(np.asarray(log_probabilities), labels[:, :, None], 2)
+    assert float(loss) == pytest.approx(-picked.sum(), rel=1e-5)

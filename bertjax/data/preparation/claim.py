@@ -34,6 +34,8 @@ FIELDS_WITHOUT_EFFECT = (
     "mixture_weights",
     "mixture_exponent",
     "skip_damaged",
+    "objective",
+    "causal_share",
 )
 """Fields of `DataConfig` that do not change the bytes of the shards."""
 MADE = (

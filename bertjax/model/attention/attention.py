@@ -48,6 +48,7 @@ def attention(
     is_global: bool = True,
     layout: Layout = ANYWHERE,
     relative: RelativeVectors | None = None,
+    last_BxL: Array | None = None,
 ) -> Array:
     """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1).
 
@@ -55,7 +56,8 @@ def attention(
     dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
     `is_global` is False, each query sees only keys at most `config.local_attention` / 2 positions
     away. The result for a query that sees no key is a mean of values, so that outputs at padding
-    are finite. `relative` adds scores of relative positions.
+    are finite. `relative` adds scores of relative positions. With `last_BxL`, int32, each query
+    sees only keys up to that index of the row: its own index in causal attention. No kernel has it.
     """
     if relative is not None:
         return scored(
@@ -67,9 +69,11 @@ def attention(
             key=key,
             layout=layout,
             relative=relative,
+            last_BxL=last_BxL,
         )
     attend = _global_attention if is_global else _local_attention
-    return attend(config, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments, key=key, layout=layout)
+    qkv = q_BxLxHxK, k_BxLxHxK, v_BxLxHxK
+    return attend(config, *qkv, segments, key=key, layout=layout, last=last_BxL)
 
 
 def _global_attention(
@@ -81,21 +85,23 @@ def _global_attention(
     *,
     key: Array | None,
     layout: Layout,
+    last: Array | None,
 ) -> Array:
     """Attention to all keys of the row; row length and device select the implementation."""
     if kernels.attention(config, q.shape[1], layout):
         return fused(config, q, k, v, segments, key=key, layout=layout, platform=layout.platform)
     if not _is_chunked(config, q.shape[1], layout):
-        return scored(config, q, k, v, segments, key=key, layout=layout)
+        return scored(config, q, k, v, segments, key=key, layout=layout, last_BxL=last)
 
-    def chunk(q: Array, queries: Array, key: Array | None) -> Array:
-        return scored(config, q, k, v, Segments(queries, segments.keys_BxL), key=key, layout=layout)
+    def chunk(q: Array, queries: Array, last: Array | None, key: Array | None) -> Array:
+        seen = Segments(queries, segments.keys_BxL)
+        return scored(config, q, k, v, seen, key=key, layout=layout, last_BxL=last)
 
     # The chunks are recomputed in the backward pass. If their results were kept, a step of BERT
     # base with one row of 8,192 ids would not fit a v5e; with recomputation its activations take
     # 4.7 GB.
     attend = jax.checkpoint(partial(long_attention.chunked_attention, chunk))
-    return attend(q, segments.queries_BxL, key)
+    return attend(q, segments.queries_BxL, last, key)
 
 
 def _is_chunked(config: ModelConfig, length: int, layout: Layout) -> bool:
@@ -114,6 +120,7 @@ def _local_attention(
     *,
     key: Array | None,
     layout: Layout,
+    last: Array | None,
 ) -> Array:
     """Attention to the keys in a window; row length and device select the implementation."""
     length, window = q.shape[1], config.local_attention
@@ -132,8 +139,12 @@ def _local_attention(
     # In blocks, each query has 3 x window / 2 scores. In shorter rows the whole matrix has fewer.
     # Exported programs have one form for rows of any length: blocks, for the sake of the long ones.
     if not _is_symbolic(length) and length <= 3 * window // 2:
-        return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
-    return long_attention.local_attention(config, q, k, v, *segments, key=key, layout=layout)
+        return scored(
+            config, q, k, v, segments, window=window, key=key, layout=layout, last_BxL=last
+        )
+    return long_attention.local_attention(
+        config, q, k, v, *segments, key=key, layout=layout, last_BxL=last
+    )
 
 
 def _is_symbolic(length: object) -> bool:
@@ -152,6 +163,7 @@ def scored(
     key: Array | None = None,
     layout: Layout = ANYWHERE,
     relative: RelativeVectors | None = None,
+    last_BxL: Array | None = None,
 ) -> Array:
     """`attention` with the whole matrix of scores, [B, H, L, M].
 
@@ -165,6 +177,9 @@ def scored(
         # Both ends belong to the window, as in ModernBERT's (arXiv 2412.13663).
         is_near = jnp.abs(queries[:, None] - keys[None, :]) <= window // 2
         seen &= is_near[None, None, :, :]
+    if last_BxL is not None:
+        keys = jnp.arange(k_BxMxHxK.shape[1])
+        seen &= keys[None, None, None, :] <= last_BxL[:, None, :, None]
     # The lowest float32 is used instead of -inf: softmax of a row with only -inf is NaN (0 / 0).
     scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(v_BxMxHxK.dtype)

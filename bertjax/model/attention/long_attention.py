@@ -32,12 +32,13 @@ def local_attention(
     *,
     key: Array | None,
     layout: Layout,
+    last_BxL: Array | None = None,
 ) -> Array:
     """Attention to keys at most W = `config.local_attention` / 2 positions away, `[B, L, H, K]`.
 
     The row is divided into N blocks of W queries. Each block attends to the keys of its own and its
     two neighbouring blocks, so a head needs 3 W L products instead of L^2. `queries_BxL` and
-    `keys_BxL` are the fields of `Segments`.
+    `keys_BxL` are the fields of `Segments`. `last_BxL` is as in `attention.attention`.
     """
     reach = config.local_attention // 2
     batch, length, heads, width = q_BxLxHxK.shape
@@ -71,6 +72,11 @@ def local_attention(
     seen = query_segments == key_segments
     distances = jnp.arange(3 * reach)[None, :] - reach - jnp.arange(reach)[:, None]
     seen &= (jnp.abs(distances) <= reach)[None, None, :, :]
+    if last_BxL is not None:
+        # A block's first key is the first one of the block before it.
+        firsts = (jnp.arange(count) - 1) * reach
+        indices_NxM = firsts[:, None] + jnp.arange(3 * reach)[None, :]
+        seen &= indices_NxM[None, :, None, :] <= cut(last_BxL, 0)[:, :, :, None]
     # The least number and not -inf, for the reason that `attention.scored` gives.
     scores = jnp.where(seen[:, None, :, :, :], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
@@ -81,15 +87,16 @@ def local_attention(
 
 
 def chunked_attention(
-    attend: Callable[[Array, Array, Array | None], Array],
+    attend: Callable[[Array, Array, Array | None, Array | None], Array],
     q: Array,
     queries: Array,
+    last: Array | None,
     key: Array | None,
 ) -> Array:
-    """Call `attend(q, queries, key)` for one chunk of queries after another; `[B, L, H, K]`.
+    """Call `attend(q, queries, last, key)` for one chunk of queries after another.
 
-    `q` is [B, L, H, K] and `queries` [B, L], as in `Segments`. Each chunk is recomputed in the
-    backward pass.
+    Returns [B, L, H, K], as `q`. `queries` is [B, L], as in `Segments`, and `last` [B, L] or None,
+    as in `attention.attention`. Each chunk is recomputed in the backward pass.
     """
     batch, length = queries.shape
     # Chunks of one size, since `lax.map` runs one program for all: so their number divides the
@@ -97,16 +104,16 @@ def chunked_attention(
     fewest = -(-length // CHUNK)
     count = next(n for n in range(fewest, length + 1) if length % n == 0)
 
-    def chunk(numbered: tuple[Array, Array, Array]) -> Array:
-        number, q, queries = numbered
+    def chunk(numbered: tuple[Array, Array, Array, Array | None]) -> Array:
+        number, q, queries, last = numbered
         # A key for each chunk: with one for all, the chunks would share dropout's masks.
-        return attend(q, queries, None if key is None else jax.random.fold_in(key, number))
+        return attend(q, queries, last, None if key is None else jax.random.fold_in(key, number))
 
     def split(x: Array) -> Array:
         # The queries of a chunk are spread over the whole row, so that every device that shares the
         # row has a part of every chunk.
         return jnp.moveaxis(x.reshape(batch, -1, count, *x.shape[2:]), 2, 0)
 
-    chunks = split(q), split(queries)
+    chunks = split(q), split(queries), None if last is None else split(last)
     mixed = jax.lax.map(jax.checkpoint(chunk), (jnp.arange(count), *chunks))
     return jnp.moveaxis(mixed, 0, 2).reshape(q.shape)

@@ -34,6 +34,8 @@ class Surroundings(NamedTuple):
     """Rotary positions of global and of local layers."""
     relative_RxD: Array | None = None
     """Vectors of relative positions."""
+    last_BxL: Array | None = None
+    """The last index that each query sees, where rows are causal; without kernels alone."""
 
 
 class SelfAttention(nn.Module):
@@ -134,6 +136,7 @@ class SelfAttention(nn.Module):
             is_global=is_global,
             layout=layout,
             relative=relative,
+            last_BxL=surroundings.last_BxL,
         )
         return checkpoint_name(mixed.reshape(*x_BxLxD.shape[:2], -1), ATTENDED)
 

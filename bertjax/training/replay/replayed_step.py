@@ -42,19 +42,23 @@ from bertjax.training.step import (
 )
 from bertjax.types import Batch
 
-Kind = Literal["masked", "random", "kept"]
+Kind = Literal["masked", "random", "kept", "next"]
 
 
 class Prediction(NamedTuple):
     """A token of a row that the model is to predict."""
 
     position: int
+    """Position of the token in its row."""
     label: str
     """The piece that is to be predicted."""
     shown: str
     """The piece that the model saw at the position."""
     kind: Kind
-    """What stands there: the mask, a random token, or the token itself (also where it was drawn)"""
+    """What stands there: the mask, a random token, or the token itself (also where it was drawn).
+
+    `next` in a causal row: the token itself, which is predicted from those before it.
+    """
     weight: float
     """Weight of its loss."""
 
@@ -86,8 +90,8 @@ class Replay:
     """Number of its phase, from 1."""
     phases: int
     learning_rate: float
-    mask_rate: float
-    """Fraction of the tokens to predict."""
+    mask_rate: float | None
+    """Fraction of the tokens to predict; None in diffusion, where each row has one of its own."""
     batch: Batch
     """The rows as the model saw them: the arrays of `data.records.record_format`, with masks."""
     original_ids: np.ndarray
@@ -97,6 +101,8 @@ class Replay:
     records: np.ndarray
     """Number of each row's record in its corpus, int64 `[B]`."""
     tokenizer: Tokenizer
+    shifted: bool
+    """Whether the model predicts a token from the state before it (`model.mlm_shifted`)."""
     logged: Mapping[str, Any]
     """What `metrics.jsonl` has of the update; empty if nothing."""
     computed: Mapping[str, float | None]
@@ -136,9 +142,15 @@ class Replay:
         batch = self.batch
         position = int(batch["masked_lm_positions"][index, slot])
         label = int(batch["masked_lm_ids"][index, slot])
+        is_causal = "causal" in batch and batch["causal"][index, 0] > 0
+        if is_causal and not self.shifted:
+            # There the position is that of the state before the token (`with_causal_rows`).
+            position += 1
         shown = int(batch["input_ids"][index, position])
         kind: Kind = "random"
-        if shown == self.tokenizer.mask_id:
+        if is_causal:
+            kind = "next"
+        elif shown == self.tokenizer.mask_id:
             kind = "masked"
         elif shown == label:
             kind = "kept"
@@ -188,6 +200,10 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
     objective = pretraining(phase.config, source.vocabulary, phase)
     names, records = _records(run, phase, span)
     computed, note = _computed(run, phase, objective, given, span.begin)
+    data = phase.config.data
+    rate = None
+    if data.objective != "diffusion":
+        rate = float(mask_rate(data, phase.masks, span.begin))
     rows = {name: values for name, values in given.items() if name != "corpus_ids"}
     return Replay(
         step=span.end,
@@ -195,12 +211,13 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
         phase=phase.number,
         phases=len(run.phases),
         learning_rate=_learning_rate(run, phase, span.begin),
-        mask_rate=float(mask_rate(phase.config.data, phase.masks, span.begin)),
+        mask_rate=rate,
         batch=_masked(objective, rows, phase.config.seed, span.begin),
         original_ids=unmask(rows)["input_ids"] if "masked_lm_ids" in rows else rows["input_ids"],
         corpora=names,
         records=records,
         tokenizer=run.tokenizer,
+        shifted=phase.config.model.mlm_shifted,
         logged=logged.get(span.end, {}),
         computed=computed,
         note=note,

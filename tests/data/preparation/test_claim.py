@@ -51,6 +51,14 @@ def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default(tm
         check_same_inputs(epath.Path(tmp_path), earlier, now)
 
 
+def test_what_only_the_step_makes_of_the_rows_is_no_setting_of_a_preparation():
+    rows = {
+        "dynamic_masking": True, "sentence_objective": "none", "max_predictions_per_seq": 127,
+    }  # fmt: skip
+    assert inputs_of(**rows, causal_share=0.5) == inputs_of(**rows)
+    assert inputs_of(**rows, mask_shares=(1, 0, 0)) != inputs_of(**rows)
+
+
 def test_work_begun_under_the_same_rules_is_kept(tmp_path, caplog):
     folder = epath.Path(tmp_path / "out")
     claim(folder, inputs_of())

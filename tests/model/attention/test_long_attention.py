@@ -1,7 +1,7 @@
 """Long rows cost less, and mean the same."""
 
 import dataclasses
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -195,3 +195,63 @@ def test_memory_grows_with_the_length_and_not_with_its_square():
 
     assert peak(8192) < 5 * peak(2048)
     assert peak(8192) < 8192**2 * 4  # one head's scores
+
+
+def causal_by_hand(q, k, v, segments, is_causal, window):
+    """Attention with a mask, one query at a time, in float64; a query without a key is left 0."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    of_queries, of_keys = map(np.asarray, segments)
+    out = np.zeros(q.shape)
+    for b, i, h in np.ndindex(q.shape[:3]):
+        indices = np.arange(q.shape[1])
+        seen = of_keys[b] == of_queries[b, i]
+        if is_causal[b]:
+            seen &= indices <= i
+        if window:
+            seen &= np.abs(indices - i) <= window // 2
+        if seen.any():
+            scores = k[b, seen, h] @ q[b, i, h] / np.sqrt(q.shape[-1])
+            weights = np.exp(scores - scores.max())
+            out[b, i, h] = weights / weights.sum() @ v[b, seen, h]
+    return out
+
+
+@pytest.mark.parametrize("window", [0, 4])
+@pytest.mark.parametrize("form", ["whole", "parts"])
+@given(seed=st.integers(0, 2**31))
+def test_a_causal_row_sees_its_input_up_to_each_query_and_others_all_of_it(window, form, seed):
+    """All forms without a kernel: the matrix of scores, chunks of queries, blocks of a window."""
+    q, k, v, segments = drawn(seed, 3, 24)
+    is_causal = np.random.default_rng(seed).random(3) < 0.5
+    last = jnp.where(jnp.asarray(is_causal)[:, None], jnp.arange(24)[None, :], 23)
+    found = _causal(form, window)(q, k, v, segments, last)
+    wanted = causal_by_hand(q, k, v, segments, is_causal, window)
+    has_key = (wanted != 0).any(-1, keepdims=True)
+    assert np.allclose(np.where(has_key, found, 0), wanted, atol=1e-5)
+
+
+@cache
+def _causal(form, window):
+    config = windowed(window) if window else LONGER
+    if form == "whole":
+        attend = partial(scored, config, window=window)
+    elif window:
+        attend = partial(attention.attention, config, is_global=False)
+    else:
+        attend = _in_chunks
+
+    def run(q, k, v, segments, last):
+        return attend(q, k, v, segments, last_BxL=last)
+
+    return jax.jit(run)
+
+
+def _in_chunks(q, k, v, segments, last_BxL):
+    def chunk(q, queries, last, key):
+        seen = Segments(queries, segments.keys_BxL)
+        return scored(LONGER, q, k, v, seen, last_BxL=last)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Five chunks or so of this row, in the program that is traced here.
+        patch.setattr(long_attention, "CHUNK", 5)
+        return long_attention.chunked_attention(chunk, q, segments.queries_BxL, last_BxL, None)

@@ -21,6 +21,13 @@ TWO = (
     "data.max_seq_length=24 model.rotary_base=160000 train.batch_size=16 optimizer.schedule=sqrt",
 )
 """Phases that end at steps 3 and 5, for the tests of every day."""
+OBJECTIVES = (
+    "steps=2 data.causal_share=1.0 data.max_predictions_per_seq=15",
+    "steps=2 data.causal_share=0.25 model.mlm_shifted=True model.embedding_noise=5",
+    "data.causal_share=0 data.objective=diffusion data.mask_shares=1,0,0"
+    " data.max_predictions_per_seq=16 model.mlm_shifted=False",
+)
+"""Next tokens alone, a quarter of the rows with noise, diffusion: phases that end at 2, 4 and 6."""
 VOCABULARY = Vocabulary(mask_id=4, special_ids=(0, 1, 2, 3, 4), size=64)
 LEFT_OUT = (
     "masked_lm_positions",

@@ -19,7 +19,7 @@ from bertjax.training.checkpoint import read_checkpoint_config
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
 from tests.tiny_library import write_library
-from tests.training.phases.phased import FOUR, TWO, phased_config, phased_source
+from tests.training.phases.phased import FOUR, OBJECTIVES, TWO, phased_config, phased_source
 from tests.training.runs import params_of
 from tests.waiting import until
 
@@ -86,6 +86,19 @@ def test_a_run_that_is_stopped_at_a_boundary_ends_as_the_whole_one(whole, tmp_pa
     trained_with_stops(config, run, [2])
     same_state(run, whole, config)
     assert figures(run) == figures(whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_changes_its_objective_and_is_stopped_at_each_step_ends_as_the_whole_one(
+    tmp_path,
+):
+    config = phased_config(OBJECTIVES, 6)
+    whole, stopped = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "stopped"
+    train(config, whole, phased_source(config))
+    trained_with_stops(config, stopped, range(5))
+    assert figures(stopped) == figures(whole)
+    same_state(stopped, whole, config)
+    assert all(entry["loss"] > 1 for entry in figures(whole) if "loss" in entry)
 
 
 @pytest.mark.slow

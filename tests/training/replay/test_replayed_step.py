@@ -23,6 +23,21 @@ DYNAMIC = {
 }
 
 
+OBJECTIVES = {
+    "data": {
+        "dynamic_masking": True, "masking": "token", "sentence_objective": "none",
+        "prepared_dir": "prepared/plain", "max_predictions_per_seq": 31,
+    },
+    "phases": (
+        "steps=2 data.causal_share=0.25",
+        "steps=2 model.mlm_shifted=True",
+        "steps=2 data.causal_share=0 data.objective=diffusion data.mask_shares=1,0,0"
+        " data.max_predictions_per_seq=32 model.mlm_shifted=False",
+    ),
+    "train": {"steps": 6},
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs with static and with dynamic masks."""
@@ -32,9 +47,8 @@ def runs(tmp_path_factory):
         yield folder
 
 
-@pytest.mark.parametrize("name,data", [("static", {}), ("dynamic", DYNAMIC)])
-def test_a_replayed_batch_is_the_one_that_the_loop_trained_on(runs, name, data, monkeypatch):
-    """The loop's own, read inside its step, of a run on another mesh."""
+def trained_batches(config, run, monkeypatch):
+    """The batches of a run by their steps, read inside the step of the loop."""
     trained = {}
     prepare = Pretraining.prepare
 
@@ -49,17 +63,49 @@ def test_a_replayed_batch_is_the_one_that_the_loop_trained_on(runs, name, data, 
     step_module._jit_train_step.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(Pretraining, "prepare", watched)
-        bertjax.train(config_of(data=data), f"runs/{name}-watched")
+        bertjax.train(config, run)
         jax.effects_barrier()
     step_module._jit_train_step.cache_clear()
+    return trained
+
+
+def same(batch, expected):
+    assert batch.keys() == expected.keys()
+    for feature, values in expected.items():
+        assert np.array_equal(batch[feature], values), feature
+        assert batch[feature].dtype == values.dtype
+
+
+@pytest.mark.parametrize("name,data", [("static", {}), ("dynamic", DYNAMIC)])
+def test_a_replayed_batch_is_the_one_that_the_loop_trained_on(runs, name, data, monkeypatch):
+    """That of a run on another mesh."""
+    trained = trained_batches(config_of(data=data), f"runs/{name}-watched", monkeypatch)
     assert sorted(trained) == list(range(9))
     for begin, expected in trained.items():
         update = bertjax.replay(f"runs/{name}", begin + 1)
         assert (update.begin, update.step, update.phase) == (begin, begin + 1, 1 + (begin >= 6))
-        assert update.batch.keys() == expected.keys()
-        for feature, values in expected.items():
-            assert np.array_equal(update.batch[feature], values), feature
-            assert update.batch[feature].dtype == values.dtype
+        same(update.batch, expected)
+
+
+def test_causal_rows_and_diffusion_are_replayed(runs, monkeypatch):
+    config = config_of(**OBJECTIVES).replace(model={"heads": ("mlm",)})
+    vocabulary = {"vocab_file": "prepared/tiny/tokenizer/vocab.txt"}
+    bertjax.prepare(config.replace(tokenizer=vocabulary))
+    trained = trained_batches(config, "runs/objectives", monkeypatch)
+    for begin, expected in trained.items():
+        update = bertjax.replay("runs/objectives", begin + 1)
+        same(update.batch, expected)
+        assert update.equals_log is True
+        assert (update.mask_rate is None) == (begin >= 4)
+        kinds = []
+        for index, ids in enumerate(update.original_ids):
+            row = update.row(index)
+            whole = update.tokenizer.pieces(ids.tolist())
+            # Of the token itself, in a causal row too, shifted or not.
+            assert all(whole[each.position] == each.label for each in row.predictions)
+            kinds.append({each.kind for each in row.predictions})
+        assert kinds.count({"next"}) == (2 if begin < 4 else 0)
+        assert begin < 4 or set().union(*kinds) == {"masked"}
 
 
 @pytest.mark.parametrize("name", ["static", "dynamic"])

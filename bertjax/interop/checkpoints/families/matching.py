@@ -42,7 +42,14 @@ _FREE = (
     "exported_as",
 )
 _OF_HEADS: dict[Head, tuple[str, ...]] = {
-    "mlm": ("mlm_transform", "mlm_hidden_size", "mlm_act", "mlm_norm", "mlm_tied"),
+    "mlm": (
+        "mlm_transform",
+        "mlm_hidden_size",
+        "mlm_act",
+        "mlm_norm",
+        "mlm_tied",
+        "mlm_shifted",
+    ),
     "pooler": ("pooling", "pooler", "pooler_act", "pooler_norm"),
 }
 _ROTARY = ("rotary_pairs", "rotary_base", "rotary_base_local", "rotary_scaling")

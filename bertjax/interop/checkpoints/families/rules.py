@@ -251,7 +251,7 @@ class AnyHeadWidth(Rule):
 
     def read(self, values: Values) -> dict[str, Any]:
         width = values.count(self.name, 0)
-        heads = values.get("num_attention_heads", self.num_attention_heads)
+        heads = values.count("num_attention_heads", self.num_attention_heads)
         # Of a file without pruned heads the field says nothing new.
         is_usual = width * heads == values.get("hidden_size", self.hidden_size)
         return {"attention_head_size": 0 if is_usual else width}

@@ -1,5 +1,6 @@
 """The outputs of a program: hidden states, sentence vectors, and the logits of the heads."""
 
+from bertjax.errors import check
 from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.programs.onnx.graph import Graph, Part, part
 from bertjax.interop.programs.onnx.parts import activation, dense, norm
@@ -67,6 +68,12 @@ def _mean(graph: Graph, hidden: str) -> str:
 
 def _mlm_logits(graph: Graph, hidden: str) -> str:
     config, x = graph.config, hidden
+    check(
+        not config.mlm_shifted,
+        where="model.mlm_shifted",
+        found=config.mlm_shifted,
+        expected="False, for mlm_logits in an ONNX program",
+    )
     if config.mlm_hidden_size:
         x = dense(graph, part("mlm/first"), x)
         x = activation(graph, "mlm/first", config.mlm_activation, x)

@@ -90,6 +90,9 @@ def test_a_family_that_is_none_is_refused():
         ("nomic_bert", {"type_vocab_size": 0}, "as in"),
         ("bert", {"positions": "sinusoidal"}, "model.positions: found sinusoidal, expected learned"),
         ("bert", {"final_norm": True, "norm_place": "before"}, "model.norm_place: found before"),
+        ("bert", {"mlm_shifted": True}, "model.mlm_shifted: found True, expected False"),
+        ("bert", {"mlm_shifted": True, "heads": ("pooler",)}, ""),
+        ("bert", {"embedding_noise": 5.0, "embedding_noise_kind": "gaussian"}, ""),
     ],
 )  # fmt: skip
 def test_a_field_with_which_no_family_is_left_is_named(name, changes, expected):

@@ -56,6 +56,7 @@ def read(values):
         ("ultrabert", {"global_rope_theta": 50.0}, "global_rope_theta: found 50.0"),
         ("ultrabert", {"local_rope_theta": 50.0}, "local_rope_theta: found 50.0"),
         ("ultrabert", {"rope_scaling": BASES}, "rope_scaling: found {"),
+        ("nomic_bert", {"num_attention_heads": {}}, "num_attention_heads: found {}, expected a whole number"),
         ("eurobert", {"tie_word_embeddings": True}, "tie_word_embeddings: found True, expected False"),
         ("ultrabert", {"tie_word_embeddings": True}, "tie_word_embeddings: found True, expected False"),
     ],

@@ -211,3 +211,15 @@ def test_a_large_mean_costs_the_layer_norm_few_digits(tmp_path):
     outputs = serve_onnx(onnx_session(tmp_path), inputs)
     assert_same(outputs, {name: here[name] for name in ("hidden", "pooled")}, atol=1e-3)
     assert np.abs(here["hidden"]).max() > 0.5
+
+
+def test_logits_of_shifted_predictions_are_refused_and_the_states_are_not(tmp_path):
+    config = dataclasses.replace(MODELS["bert"], mlm_shifted=True)
+    model = served(config, random_params(config))
+    message = "model.mlm_shifted: found True, expected False, for mlm_logits in an ONNX program"
+    with pytest.raises(UserError, match=message):
+        export_onnx(model, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    plain = served(config, random_params(config), ("hidden",))
+    export_onnx(plain, tmp_path / "hidden")
+    assert (tmp_path / "hidden" / "model.onnx").exists()
