@@ -15,7 +15,7 @@ from bertjax.storage import is_local
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
-from bertjax.training.integrity.restoring import saved_shapes
+from bertjax.training.integrity.restoring import EMA_PREFIX, restore_ema, saved_shapes
 from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import (
     IMPORTED,
@@ -46,16 +46,19 @@ def average(
     *,
     last: int = 0,
     steps: Sequence[int] = (),
+    ema: bool = False,
     progress: Progress = silent,
 ) -> Averaged:
     """Make the new run `new_run_dir`, whose parameters are the mean of checkpoints of a run.
 
     These are the newest `last` checkpoints that are there, or those at `steps`; all by default. The
-    mean is computed in float64 and rounded once. The new run has the configuration and the
-    tokenizer of the newest of them, and no optimizer state: it is evaluated, exported and
-    fine-tuned as any other. Decision thresholds of a fine-tuned run are not averaged. Raises
-    `UserError`, and writes nothing, for a step without a checkpoint, for fewer than two, for
-    checkpoints whose parameters differ in shape, and if the new folder has other files.
+    mean is computed in float64 and rounded once. With `ema` the parameters are the moving average
+    that a run with `train.ema_decay` keeps: in its newest checkpoint, or in that at the one of
+    `steps`. The new run has the configuration and the tokenizer of the newest checkpoint, and no
+    optimizer state: it is evaluated, exported and fine-tuned as any other. Decision thresholds of a
+    fine-tuned run are not averaged. Raises `UserError`, and writes nothing, for a step without a
+    checkpoint, for fewer than two (without `ema`), for checkpoints whose parameters differ in
+    shape or that have no moving average, and if the new folder has other files.
 
     >>> import bertjax
     >>> config = bertjax.load_config("tiny.py").replace(train={"save_every_steps": 1})
@@ -66,12 +69,12 @@ def average(
     source, target = place_of(run_dir), place_of(new_run_dir)
     if is_local(source):
         source = source.resolve()  # Orbax takes absolute paths only
-    folders = _chosen(source, last, steps)
+    folders = _with_ema(source, last, steps) if ema else _chosen(source, last, steps)
     versions = [checkpoint.version_of_checkpoint(folder) for folder in folders]
-    request = request_digest("average", sources=versions)
+    request = request_digest("average", sources=versions, ema=ema)
     with folder_written_whole(target, "average", request, last=checkpoint.FOLDER) as part:
         if part is not None:
-            _write(part, source, folders, progress)
+            _write(part, source, folders, ema, progress)
     return Averaged(saved_checkpoint(target), tuple(int(folder.name) for folder in folders))
 
 
@@ -100,8 +103,29 @@ def _chosen(source: epath.Path, last: int, steps: Sequence[int]) -> list[epath.P
     return folders
 
 
+def _with_ema(source: epath.Path, last: int, steps: Sequence[int]) -> list[epath.Path]:
+    """Return the folder, alone, of the checkpoint whose average of the weights is taken."""
+    check(not last, where="last", found=last, expected="none beside ema")
+    check(len(steps) < 2, where="steps", found=[*steps], expected="one at most, beside ema")
+    there = checkpoint.steps_of(source)
+    # Without checkpoints any step gives the error that says so.
+    step = steps[0] if steps else max(there, default=0)
+    folder = checkpoint.kept_checkpoint(source, step)
+    check(
+        any(name.startswith(EMA_PREFIX) for name in saved_shapes(folder)),
+        where=str(folder),
+        found="no average of the weights",
+        expected="one of a run with train.ema_decay",
+    )
+    return [folder]
+
+
 def _write(
-    part: epath.Path, source: epath.Path, folders: Sequence[epath.Path], progress: Progress
+    part: epath.Path,
+    source: epath.Path,
+    folders: Sequence[epath.Path],
+    ema: bool,
+    progress: Progress,
 ) -> None:
     """Write the run of the mean of the checkpoints into the empty folder `part`."""
     newest = folders[-1]
@@ -110,8 +134,13 @@ def _write(
     tokenizer = saved_tokenizer(source, newest) if has_tokenizer else None
     record = checkpoint.read_meta(newest)
     facts: dict[str, Any] = {name: record[name] for name in _OF_SOURCE if name in record}
-    facts[AVERAGE_OF] = {"run": str(source), "steps": [int(folder.name) for folder in folders]}
-    write_model(part, config, mean_of(folders, progress), tokenizer, facts)
+    taken = [int(folder.name) for folder in folders]
+    facts[AVERAGE_OF] = {"run": str(source), "steps": taken, "ema": ema}
+    if ema:
+        params = jax.device_get(restore_ema(newest, _target(newest, EMA_PREFIX)))
+    else:
+        params = mean_of(folders, progress)
+    write_model(part, config, params, tokenizer, facts)
 
 
 def mean_of(folders: Sequence[epath.Path], progress: Progress = silent) -> Any:
@@ -119,7 +148,7 @@ def mean_of(folders: Sequence[epath.Path], progress: Progress = silent) -> Any:
 
     Raises `UserError` where one has other tensors or shapes than the last one.
     """
-    target = _target(folders[-1])
+    target = _target(folders[-1], PREFIX)
     total: Any = None
     for number, folder in enumerate(folders, 1):
         # One checkpoint at a time is in memory, beside the sum.
@@ -130,14 +159,14 @@ def mean_of(folders: Sequence[epath.Path], progress: Progress = silent) -> Any:
     return jax.tree.map(lambda leaf, x: (x / len(folders)).astype(leaf.dtype), target, total)
 
 
-def _target(folder: epath.Path) -> Any:
-    """Return shapes and types of all parameters of a checkpoint, on the host."""
+def _target(folder: epath.Path, prefix: str) -> Any:
+    """Return shapes and types of a checkpoint's arrays below a name, on the host."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
     tree: dict[str, Any] = {}
     for name, (shape, dtype) in saved_shapes(folder).items():
-        if not name.startswith(PREFIX):
+        if not name.startswith(prefix):
             continue
-        *groups, leaf = name.removeprefix(PREFIX).split("/")
+        *groups, leaf = name.removeprefix(prefix).split("/")
         node = tree
         for group in groups:
             node = node.setdefault(group, {})

@@ -36,7 +36,7 @@ from bertjax.tasks.kind import Entry, PredictedSplit
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora, prepared_source
 from bertjax.training.provenance import data_record
-from bertjax.training.saved_model import load_model
+from bertjax.training.saved_model import load_model, load_networks
 from bertjax.training.step import check_batch
 
 log = logging.getLogger("bertjax")
@@ -120,7 +120,10 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
             expected="a folder that has some (--data.prepared-dir)",
         )
     with batch_memory_errors(config):
-        metrics = source.make_evaluator(config, mesh)(model.inference_params)
+        params = model.inference_params
+        if config.replaced.is_used:
+            params = load_networks(model.checkpoint, config)
+        metrics = source.make_evaluator(config, mesh)(params)
     return EvaluationResult(model.checkpoint, metrics)
 
 

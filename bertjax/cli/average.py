@@ -1,4 +1,4 @@
-"""`bertjax average RUN --to NEW_RUN [--last K | --steps STEP ...]`"""
+"""`bertjax average RUN --to NEW_RUN [--last K | --steps STEP ... | --ema]`"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bertjax.errors import check
 @dataclass(frozen=True)
 class AverageCommand:
     """Make a new run whose parameters are the mean of checkpoints of a run: of all that are there,
-    the last ones, or those of some steps.
+    the last ones, or those of some steps; or the moving average of its weights.
     """
 
     to: str = ""
@@ -19,6 +19,10 @@ class AverageCommand:
     """Number of the newest checkpoints to average; 0: all."""
     steps: tuple[int, ...] = ()
     """Steps of the checkpoints to average, in place of --last."""
+    ema: bool = False
+    """Take the moving average that a run with train.ema_decay keeps: in its newest checkpoint, or
+    in the one that --steps names.
+    """
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,6 +36,18 @@ def run(words: Sequence[str]) -> int:
         found=command.last,
         expected="none beside --steps",
     )
+    check(
+        not (command.ema and command.last),
+        where="--last",
+        found=command.last,
+        expected="none beside --ema",
+    )
+    check(
+        not command.ema or len(command.steps) < 2,
+        where="--steps",
+        found=" ".join(map(str, command.steps)),
+        expected="one step at most, beside --ema",
+    )
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.api.average import average
@@ -39,8 +55,14 @@ def run(words: Sequence[str]) -> int:
 
     with terminal_progress() as progress:
         made = average(
-            subject, command.to, last=command.last, steps=command.steps, progress=progress
+            subject,
+            command.to,
+            last=command.last,
+            steps=command.steps,
+            ema=command.ema,
+            progress=progress,
         )
-    print(f"mean of steps: {', '.join(map(str, made.steps))}")
+    name = "moving average at step" if command.ema else "mean of steps"
+    print(f"{name}: {', '.join(map(str, made.steps))}")
     print(f"checkpoint: {made.checkpoint}")
     return 0

@@ -1,4 +1,4 @@
-"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--checkpoints all] [--task NAME] ...`"""
+"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--network generator] ...`"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +31,10 @@ class ExportCommand:
     """
     task: str = ""
     """Task whose head is exported, if the model was fine-tuned on several tasks."""
+    network: Literal["model", "generator"] = "model"
+    """Network of a run with replaced-token detection: the model, which is its discriminator, or the
+    generator, a smaller model for masked words.
+    """
     outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
     """Outputs of a program for a runtime. By default a fine-tuned model gives logits; another model
     gives hidden, and pooled if it has a pooler.
@@ -52,6 +56,7 @@ def run(words: Sequence[str]) -> int:
 
     options: dict[str, Any] = {
         "task": command.task,
+        "network": command.network,
         "outputs": command.outputs,
         "max_shard_bytes": command.max_shard_bytes,
     }

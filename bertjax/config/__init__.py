@@ -11,6 +11,7 @@ from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES, family
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
+from bertjax.config.objectives.replaced import ReplacedConfig
 from bertjax.config.run import Config
 from bertjax.config.serialization import from_dict, to_dict, to_flat_dict
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
@@ -26,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "Remat",
+    "ReplacedConfig",
     "TokenizerConfig",
     "TokenizerKind",
     "TrainConfig",

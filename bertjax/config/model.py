@@ -8,8 +8,8 @@ from bertjax.config.layers import Activation, LayerConfig, check_layers
 from bertjax.config.range_checks import fit_int32, fraction_below_one, not_negative, positive
 from bertjax.errors import check
 
-Head = Literal["pooler", "mlm", "nsp"]
-"""Pretraining heads: the sentence vector, masked words, sentence pairs."""
+Head = Literal["pooler", "mlm", "nsp", "rtd"]
+"""Pretraining heads: the sentence vector, masked words, sentence pairs, replaced tokens."""
 
 Remat = Literal["none", "dots", "heads", "full"]
 """Rematerialization policies: the values that the backward pass recomputes (see `remat`)."""
@@ -55,8 +55,8 @@ class ModelConfig(LayerConfig):
     share_layers: bool = False
     """Use the same parameters in all layers (arXiv 1909.11942)."""
     heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
-    """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
-    pooler computes the sentence vector; nsp needs it.
+    """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs), rtd
+    (replaced tokens). pooler computes the sentence vector; nsp needs it.
     """
     pooling: Literal["first", "mean"] = "first"
     """Hidden states that the pooler reads: that of the first token, or their mean."""

@@ -8,6 +8,7 @@ from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.objectives.replaced import ReplacedConfig, check_replaced
 from bertjax.config.optimization.run_checks import check_algorithm_of_run
 from bertjax.config.phases.resolution import phases_of
 from bertjax.config.serialization import replaced
@@ -49,6 +50,7 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    replaced: ReplacedConfig = field(default_factory=ReplacedConfig)
 
     def __post_init__(self) -> None:
         check_fields("", self)
@@ -65,6 +67,7 @@ class Config:
         _check_objective(self)
         check_sparse_run(self)
         check_algorithm_of_run(self)
+        check_replaced(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.

@@ -211,6 +211,10 @@ class TrainConfig:
     keep_steps: tuple[int, ...] = ()
     """Steps whose checkpoints are saved and never removed; 0 is the state before the first update.
     """
+    ema_decay: float = 0.0
+    """Decay rate, by update, of an average of the weights beside them: 0 (none) to below 1.
+    `bertjax average RUN --ema` makes a run of it. It takes the memory of the weights once more.
+    """
     max_nonfinite_steps: int = 5
     """Number of updates in a row with a non-finite loss or gradient that end the run.
     Fewer such updates are skipped.
@@ -248,6 +252,7 @@ class TrainConfig:
             if field.type is int and field.name not in may_be_zero
         ]
         positive("train", self, *numbers)
+        fraction_below_one("train", self, "ema_decay")
         not_negative("train", self, "eval_max_batches", expected="0 (all) or more")
         not_negative("train", self, "max_batch_size", "batch_size_tokens")
         not_negative("train", self, "keep_every_steps", "keep_every_tokens")

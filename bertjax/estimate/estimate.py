@@ -111,6 +111,13 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
         found=len(config.phases),
         expected="none: the fields of one phase as those of the run",
     )
+    check(
+        # What is known of a model's FLOPs is of one network.
+        not config.replaced.is_used,
+        where="replaced.generator",
+        found=config.replaced.generator,
+        expected="none: one network is estimated",
+    )
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
     # State and batch are only shapes. No array is made, so even the largest model needs no memory.

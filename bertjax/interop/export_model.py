@@ -24,7 +24,7 @@ from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks.task_head import TaskHead
 from bertjax.training import checkpoint as checkpoints
-from bertjax.training.saved_model import TOKENIZER, TrainedModel
+from bertjax.training.saved_model import TOKENIZER, Network, TrainedModel
 
 ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
 # These formats are programs for a runtime; the other formats are parameters for a library.
@@ -54,6 +54,7 @@ def export_model(
     format: ExportFormat,
     *,
     task: str = "",
+    network: Network = "model",
     outputs: Sequence[str] = (),
     max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
 ) -> epath.Path:
@@ -65,7 +66,9 @@ def export_model(
     the encoder. `outputs` names what a program (`stablehlo`, `saved-model` or `onnx`) computes, see
     `bertjax.interop.programs.serving`. If it is empty, a program computes `logits`; without a head,
     the hidden states, and the sentence vector if the model has one. `max_shard_bytes` is the
-    maximum size of a file of `huggingface`. Raises `UserError` if the format cannot express the
+    maximum size of a file of `huggingface`. `network` is the one to export of a run with
+    replaced-token detection: the model, which is the discriminator, or the generator, a model for
+    masked words. Raises `UserError` if the format cannot express the
     model, if other programs would read other ids from the tokenizer, or if `folder` has other files
     than this call would write.
 
@@ -80,6 +83,13 @@ def export_model(
         where="outputs",
         found=repr(outputs),
         expected="a list of names",
+    )
+    networks = get_args(Network)
+    check(
+        network in networks,
+        where="network",
+        found=repr(network),
+        expected=f"one of {', '.join(networks)}",
     )
     formats = get_args(ExportFormat)
     check(
@@ -101,13 +111,15 @@ def export_model(
         source=checkpoints.version_of_checkpoint(found),
         format=format,
         task=task,
+        network=network,
         outputs=list(outputs),
         max_shard_bytes=max_shard_bytes,
     )
     # Before the model is loaded, which may take minutes.
     with folder_written_whole(path, "export", request, last=LAST[format]) as part:
         if part is not None:
-            _write(part, found, format, task, outputs, max_shard_bytes)
+            loaded = load_with_head(found, task, network)
+            _write(part, loaded, format, outputs, max_shard_bytes)
     return path
 
 
@@ -118,6 +130,7 @@ def export_checkpoints(
     steps: Sequence[int] | None = None,
     *,
     task: str = "",
+    network: Network = "model",
     outputs: Sequence[str] = (),
     max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
 ) -> list[epath.Path]:
@@ -149,6 +162,7 @@ def export_checkpoints(
             place_of(folder) / f"step{each.name}",
             format,
             task=task,
+            network=network,
             outputs=outputs,
             max_shard_bytes=max_shard_bytes,
         )
@@ -158,14 +172,13 @@ def export_checkpoints(
 
 def _write(
     part: epath.Path,
-    checkpoint: epath.Path,
+    loaded: tuple[TrainedModel, TaskHead | None],
     format: ExportFormat,
-    task: str,
     outputs: Sequence[str],
     max_shard_bytes: int,
 ) -> None:
     """Write the files of `export_model` into the empty folder `part`."""
-    model, head = load_with_head(checkpoint, task)
+    model, head = loaded
     # A model may have been imported without a tokenizer.
     tokenizer_folder = model.run_dir / TOKENIZER
     tokenizer = model.tokenizer if tokenizer_folder.exists() else None

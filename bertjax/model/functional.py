@@ -40,6 +40,9 @@ DECODER_GROUPS = "decoder"
 # Among the parameters that an objective of distillation reads: the group with the teacher's.
 TEACHER = "teacher"
 DISTILLATION = "distillation"  # parameter group of what only the terms of distillation read
+GENERATOR = "generator"  # parameter group of what only the generator of replaced tokens has
+BESIDE_MODEL = (TASKS, DISTILLATION, GENERATOR)
+"""Groups that a checkpoint may have beside those of its model."""
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -231,6 +234,23 @@ def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
     """
     _need_head(config, "nsp")
     return _apply(config, params, "nsp_logits", pooled)
+
+
+def rtd_logits(config: ModelConfig, params: Params, hidden_BxLxD: Array) -> Array:
+    """Return a logit for each token, [B, L] float32: above 0 where it looks replaced.
+
+    `hidden_BxLxD` are the hidden states of rows in which a generator has replaced some tokens
+    (arXiv 2003.10555). Raises `UserError` if the model has no head for replaced tokens.
+
+    >>> import bertjax, jax
+    >>> config = bertjax.ModelConfig(hidden_size=32, num_attention_heads=2, heads=("rtd",))
+    >>> params = bertjax.init(config, jax.random.key(0))
+    >>> from bertjax.model.functional import rtd_logits
+    >>> rtd_logits(config, params, jax.numpy.zeros((1, 4, 32))).shape
+    (1, 4)
+    """
+    _need_head(config, "rtd")
+    return _apply(config, params, "rtd_logits", hidden_BxLxD)
 
 
 def _need_head(config: ModelConfig, head: str) -> None:

@@ -14,6 +14,7 @@ from bertjax.model.encoder import Encoder
 from bertjax.model.heads.cross_entropy import CrossEntropy
 from bertjax.model.heads.mlm_head import MlmHead
 from bertjax.model.heads.pooler import Pooler
+from bertjax.model.heads.rtd_head import RtdHead
 from bertjax.model.layers import Linear
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.types import Batch
@@ -46,6 +47,8 @@ class Network(nn.Module):
             self.mlm = MlmHead(c, self.layout)
         if "nsp" in c.heads:
             self.nsp = Linear(c, (c.hidden_size,), (2,), ("embed", None))
+        if "rtd" in c.heads:
+            self.rtd = RtdHead(c)
 
     def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
         """Return the hidden states; see `functional.encode`."""
@@ -130,12 +133,18 @@ class Network(nn.Module):
         # Float32 for the softmax, whatever the type of the product.
         return self.nsp(pooled).astype(jnp.float32)
 
+    def rtd_logits(self, hidden_BxLxD: Array) -> Array:
+        """Return the logits of the head for replaced tokens; see `functional.rtd_logits`."""
+        return self.rtd(hidden_BxLxD)
+
     def all(self, batch: Batch) -> None:
         """Use every part of the model, so that `init` makes its parameters."""
         heads = self.config.heads
         hidden = self.encode(batch, deterministic=True, keep_layers=False).hidden_BxLxD
         if "mlm" in heads:
             self.mlm_logits(hidden, None)
+        if "rtd" in heads:
+            self.rtd_logits(hidden)
         if "pooler" in heads:
             pooled = self.pool(hidden, None, None)
             if "nsp" in heads:

@@ -130,9 +130,12 @@ def _pretraining_figures(metrics: Metrics) -> list[Figure]:
     best_label, best = "best MLM loss", None
     if lowest is not None:
         best_label, best = f"best MLM loss, step {lowest.step:,}", lowest.value
-    # A run has at most one objective on sentences: SOP if there is an accuracy of it, else NSP.
-    order = metrics.latest("sop_accuracy")
-    if order is not None:
+    # A run has at most one objective beside masked words: what there is an accuracy of, else NSP.
+    order, detection = metrics.latest("sop_accuracy"), metrics.latest("detection_accuracy")
+    if detection is not None:
+        label = "held-out accuracy of replaced tokens"
+        sentences = Figure("detection-accuracy", label, detection, ".1%")
+    elif order is not None:
         sentences = Figure("sop-accuracy", "held-out SOP accuracy", order, ".1%")
     else:
         next_sentence = metrics.latest("nsp_accuracy")

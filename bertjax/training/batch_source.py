@@ -27,7 +27,12 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.given_files import place_of, read_file
 from bertjax.masking.selection import Vocabulary
 from bertjax.progress import Progress, silent
-from bertjax.training.evaluate import Evaluator, HeldoutBatches, heldout_evaluator
+from bertjax.training.evaluate import (
+    Evaluator,
+    HeldoutBatches,
+    detection_evaluator,
+    heldout_evaluator,
+)
 from bertjax.training.provenance import data_record
 from bertjax.types import Batch
 
@@ -156,7 +161,8 @@ def _source(opened: _Opened, tokenizer: Tokenizer, reading: Reading, end: int) -
     make_evaluator = None
     if heldout:
         unigram_entropy = _unigram_entropy(opened.manifests)
-        make_evaluator = partial(heldout_evaluator, heldout, unigram_entropy=unigram_entropy)
+        evaluator = detection_evaluator if config.replaced.is_used else heldout_evaluator
+        make_evaluator = partial(evaluator, heldout, unigram_entropy=unigram_entropy)
     else:
         notes.append("no held-out records: no evaluations, and the newest checkpoints are kept")
 

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
 
 from bertjax.config import Config
 from bertjax.model.functional import Params
+from bertjax.parallel import rules
 from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.hosts import global_batch, process_row_indices
+from bertjax.training.pretraining import pretraining
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
 from bertjax.types import Batch
@@ -50,6 +54,61 @@ def heldout_evaluator(
         return metrics
 
     return evaluator
+
+
+def detection_evaluator(
+    heldout: HeldoutBatches, config: Config, mesh: Mesh, unigram_entropy: float | None = None
+) -> Evaluator:
+    """Return the function from the parameters of a generator and a model to held-out metrics.
+
+    They are the means of replaced-token detection over all rows (`ReplacedTokens.means`), and
+    `mlm_perplexity`. Samples are drawn by the number of the batch, so they change only as the
+    generator does. The best checkpoint has the highest `score`, the negative loss that training
+    minimizes. `unigram_entropy` is that of `heldout_evaluator`.
+    """
+    step, objective = _jitted_detection(config, mesh), pretraining(config)
+    row_indices = process_row_indices(mesh, config.train.batch_size)
+    # Cached: the program is compiled by the first evaluation alone.
+    announce = cache(announce_compilation)
+
+    def evaluator(params: Params) -> dict[str, float]:
+        announce("the held-out evaluation")
+        total: Any = None
+        number = 0
+        for batches in heldout.values():
+            for batch in batches(row_indices, config.train.eval_max_batches):
+                rows = global_batch(mesh, batch, config.train.batch_size)
+                total = _added(total, jax.device_get(step(params, rows, np.int32(number))))
+                number += 1
+        metrics = {name: float(value) for name, value in objective.means(total).items()}
+        metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))
+        metrics["score"] = -metrics["loss"]
+        if unigram_entropy is not None:
+            metrics["unigram_entropy"] = unigram_entropy
+        return metrics
+
+    return evaluator
+
+
+def _jitted_detection(config: Config, mesh: Mesh) -> Any:
+    objective, layout = pretraining(config), rules.MeshLayout(mesh)
+
+    def eval_step(params: Params, batch: Batch, number: Array) -> Any:
+        # Held-out rows come masked, so the key is for the samples alone.
+        key = jax.random.fold_in(jax.random.key(0), number)
+        return objective.sums(params, objective.prepare(batch, key), key=None, layout=layout)
+
+    return jax.jit(
+        eval_step,
+        in_shardings=(None, rules.batch_sharding(mesh), rules.replicated(mesh)),
+        out_shardings=rules.replicated(mesh),
+    )
+
+
+def _added(total: Any, sums: Any) -> Any:
+    """Return the sums in float64: a float32 count does not grow by 1 any more from 2**24 on."""
+    wide = jax.tree.map(np.float64, sums)
+    return wide if total is None else jax.tree.map(np.add, total, wide)
 
 
 def evaluate(

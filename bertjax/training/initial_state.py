@@ -14,7 +14,7 @@ from bertjax.config import Config, Head, ModelConfig
 from bertjax.config.layers import LayerConfig
 from bertjax.config.phases.kept import marks_of
 from bertjax.errors import check
-from bertjax.model.functional import DECODER_GROUPS, DISTILLATION, TASKS, Params
+from bertjax.model.functional import BESIDE_MODEL, DECODER_GROUPS, DISTILLATION, TASKS, Params
 from bertjax.parallel import hosts
 from bertjax.training import checkpoint, run_config
 from bertjax.training.integrity import damage
@@ -178,7 +178,7 @@ def _groups_to_restore(config: Config, target: TrainState) -> tuple[dict[str, An
     groups = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
     # Groups that the checkpoint may have although this model does not use them. Any other group
     # is an error, so that no parameter is dropped silently.
-    ignored = [group for group in (*get_args(Head), TASKS, DISTILLATION) if group not in groups]
+    ignored = [group for group in (*get_args(Head), *BESIDE_MODEL) if group not in groups]
     return groups, ignored
 
 

@@ -1,4 +1,4 @@
-"""Pretraining as an objective: masked tokens and pairs of sentences."""
+"""Pretraining as an objective: masked tokens and pairs of sentences, or replaced tokens."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 
 from bertjax.config import Config, DataConfig, ModelConfig
 from bertjax.config.data import without_places
+from bertjax.config.objectives.replaced import check_discriminator
 from bertjax.config.phases.resolution import Course, Phase, phases_of
 from bertjax.errors import check
 from bertjax.masking.causal import with_causal_rows
@@ -18,8 +19,10 @@ from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.training import pretraining_loss
+from bertjax.training.objective import Objective
 from bertjax.training.optimization.plan import mask_rate
 from bertjax.training.pretraining_loss import Sums
+from bertjax.training.replaced.objective import ReplacedTokens
 from bertjax.types import Batch
 
 CONSTANT = Course(0, 1)
@@ -88,6 +91,9 @@ class Pretraining:
 
 def check_heads(config: Config) -> None:
     """Raise `UserError` where the model lacks a head that pretraining on `config.data` needs."""
+    if config.replaced.is_used:
+        check_discriminator(config.model, config.replaced)
+        return
     sentence_objective = config.data.sentence_objective
     needed = {"mlm"} if sentence_objective == "none" else {"mlm", "nsp"}
     names = " and ".join(sorted(needed))
@@ -101,7 +107,7 @@ def check_heads(config: Config) -> None:
 
 def pretraining(
     config: Config, vocabulary: Vocabulary | None = None, phase: Phase[Config] | None = None
-) -> Pretraining:
+) -> Objective:
     """Return the objective of pretraining `config`; `vocabulary` as in `Pretraining`.
 
     In a run with phases `config` is that of `phase`.
@@ -110,4 +116,7 @@ def pretraining(
     if config.data.mlm_probability_to:
         phase = phase or phases_of(config)[0]
         masks = phase.masks
-    return Pretraining(config.model, without_places(config.data), vocabulary, masks)
+    masked = Pretraining(config.model, without_places(config.data), vocabulary, masks)
+    if config.replaced.is_used:
+        return ReplacedTokens(masked, config.model, config.replaced)
+    return masked

@@ -4,29 +4,34 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from etils import epath
 from jax.typing import DTypeLike
 
-from bertjax.config import Config, MeshConfig, to_dict
+from bertjax.config import Config, MeshConfig, ReplacedConfig, to_dict
+from bertjax.config.objectives.replaced import generator_of
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.model import functional
-from bertjax.model.functional import DISTILLATION, TASKS, Params
+from bertjax.model.functional import BESIDE_MODEL, TASKS, Params
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.model.sparse.choice import with_sparse_products
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint, run_config
+from bertjax.training.pretraining import pretraining
 from bertjax.training.provenance.data_record import FINGERPRINT, check_fingerprint
+from bertjax.training.replaced.networks import generator_params
 
 TOKENIZER = "tokenizer"  # its folder in a run's folder
 # Of a model of `sentence-transformers` what `import` did not take: a field of "imported" in `meta`.
 NOT_TAKEN = "not_taken"
 IMPORTED = "imported"
+Network = Literal["model", "generator"]
+"""The networks of a run with replaced-token detection; other runs have the model alone."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def for_inference(config: Config) -> Config:
     trained. The layers run as a loop (`scan_unroll` 1), which compiles fastest.
     """
     model = dataclasses.replace(config.model, scan_unroll=1)
-    return dataclasses.replace(config, mesh=MeshConfig(), model=model)
+    # What is loaded is one network.
+    return dataclasses.replace(config, mesh=MeshConfig(), model=model, replaced=ReplacedConfig())
 
 
 def load_model(
@@ -115,10 +121,43 @@ def load_model(
     target = rules.with_shardings(shapes, shardings, dtype)
     # Other heads of tasks may be in the checkpoint; they are not read.
     params = checkpoint.restore_params(
-        folder, target, ignored_groups=[TASKS, DISTILLATION], cast=dtype is not None
+        folder, target, ignored_groups=BESIDE_MODEL, cast=dtype is not None
     )
     not_taken = imported_from(folder).get(NOT_TAKEN) or ()
     return TrainedModel(config, run_dir, folder, params, tuple(not_taken))
+
+
+def load_networks(folder: epath.Path, config: Config) -> Params:
+    """Return the parameters of both networks of a run with replaced-token detection.
+
+    `config` says how they are laid out. Raises `UserError` as `load_model` does.
+    """
+    objective = pretraining(config)
+    shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
+    shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
+    return checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
+
+
+def load_network(path: epath.PathLike, network: Network) -> TrainedModel:
+    """Load a network of a run's checkpoint, for the devices of this machine, as `load_model` does.
+
+    The generator is a model of its own, for masked words. Raises `UserError` where a run has none.
+    """
+    if network == "model":
+        return load_model(path)
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    config = checkpoint.read_checkpoint_config(folder)
+    check(
+        config.replaced.is_used,
+        where=f"{folder}: network",
+        found=network,
+        expected="model, which is all that a run without replaced-token detection has",
+    )
+    own = for_inference(config)
+    params = load_networks(folder, dataclasses.replace(own, replaced=config.replaced))
+    generator = generator_of(own.model, config.replaced)
+    alone = dataclasses.replace(own, model=generator)
+    return TrainedModel(alone, run_dir, folder, generator_params(params))
 
 
 def imported_from(folder: epath.Path) -> Mapping[str, Any]:

@@ -66,7 +66,7 @@ def init_state(
     """
     seed = config.seed if seed is None else seed
     params = (objective or pretraining(config)).init(random_key(seed, 0, INIT))
-    opt_state = make_optimizer(config.optimizer).init(params)
+    opt_state = make_optimizer(config.optimizer, config.train.ema_decay).init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
@@ -93,7 +93,7 @@ def _abstract_state(config: Config, mesh: Mesh, objective: Objective) -> TrainSt
         return moment if _is_masked(moment) else param_sharding
 
     opt_state = optax.tree_utils.tree_map_params(
-        make_optimizer(config.optimizer),
+        make_optimizer(config.optimizer, config.train.ema_decay),
         of_moment,
         shapes.opt_state,
         params,
@@ -311,7 +311,7 @@ def _update(
     # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
     # a skipped update would not advance that counter.
     rate = learning_rate(config.optimizer, plan)(state.step)
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = make_optimizer(config.optimizer, config.train.ema_decay)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
     )
@@ -406,7 +406,7 @@ def _jit_init(
         return init_state(config, objective, seed)
 
     # Parameters are made sharded: made on one device first, a large model would not fit it.
-    init_optimizer = make_optimizer(config.optimizer).init
+    init_optimizer = make_optimizer(config.optimizer, config.train.ema_decay).init
     return (
         jax.jit(init, out_shardings=shardings),
         jax.jit(init_optimizer, out_shardings=shardings.opt_state),

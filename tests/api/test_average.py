@@ -19,7 +19,7 @@ from bertjax.training.provenance.data_record import FINGERPRINT
 from bertjax.training.saved_model import load_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.tasks.tiny import config_of, fit, has_good, save_start, write_splits
-from tests.training.checkpoints import put_other_numbers, random_state
+from tests.training.checkpoints import put_other_numbers, random_state, same
 
 STEPS = (2, 4, 6, 8)
 TOKENS = [*SPECIAL_TOKENS, *"abcdefg"]
@@ -70,7 +70,7 @@ def test_the_parameters_are_the_mean_of_the_chosen_checkpoints(run, tmp_path, op
         np.testing.assert_array_max_ulp(np.asarray(ours), mean, 1)
     assert model.tokenizer.fingerprint == load_model(source).tokenizer.fingerprint
     meta = checkpoint.read_meta(made.checkpoint)
-    assert meta[AVERAGE_OF] == {"run": str(source), "steps": list(steps)}
+    assert meta[AVERAGE_OF] == {"run": str(source), "steps": list(steps), "ema": False}
     assert model.config.model == load_model(source).config.model
 
 
@@ -95,11 +95,33 @@ def test_the_verb_makes_a_run_that_other_verbs_read(run, tmp_path, capsys, monke
     ({"steps": (4, 4)}, r"steps: found \[4, 4\], expected each step once"),
     ({"steps": (4, 6), "last": 2}, "last: found 2, expected none beside steps"),
     ({"last": -1}, "last: found -1"),
+    ({"ema": True}, "8: found no average of the weights, expected one of a run with train.ema_decay"),
+    ({"ema": True, "last": 2}, "last: found 2, expected none beside ema"),
+    ({"ema": True, "steps": (4, 6)}, r"steps: found \[4, 6\], expected one at most, beside ema"),
+    ({"ema": True, "steps": (5,)}, "step 5: found no checkpoint, expected one of 2, 4, 6, 8"),
 ])  # fmt: skip
 def test_what_cannot_be_averaged_is_refused_and_nothing_is_written(run, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         bertjax.average(run[0], tmp_path / "mean", **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_moving_average_of_a_run_becomes_a_run(run, tmp_path, capsys):
+    source = epath.Path(tmp_path) / "run"
+    shutil.copytree(run[0], source)
+    config = CONFIG.replace(train={"ema_decay": 0.9})
+    state, _ = random_state(config)
+    meta = checkpoint.read_meta(source / "checkpoints" / "8")
+    checkpoints = checkpoint.Checkpoints(source, 9)
+    checkpoints.save(10, state, {FINGERPRINT: meta[FINGERPRINT], "config": to_dict(config)}, None)
+    checkpoints.close()
+    to = tmp_path / "mean"
+    assert main(["average", str(source), "--ema", "--to", str(to)]) == 0
+    assert "moving average at step: 10" in capsys.readouterr().out
+    same(load_model(to).params, state.opt_state.ema)
+    assert checkpoint.read_meta(to / "checkpoints" / "0")[AVERAGE_OF]["ema"]
+    with pytest.raises(UserError, match="8: found no average of the weights"):
+        bertjax.average(source, tmp_path / "other", ema=True, steps=(8,))
 
 
 def test_a_run_cannot_become_its_own_mean(run):

@@ -10,6 +10,9 @@ from bertjax.cli.main import main
     (["runs/none", "--to", "x", "--last", "2", "--steps", "1", "2"], "--last: found 2, expected none beside --steps"),
     (["runs/none", "--to", "x", "--steps", "1", "2"], "no checkpoint"),
     (["runs/none", "--to", "x", "--last", "2"], "found 0 checkpoints: none, expected 2"),
+    (["runs/none", "--to", "x", "--ema", "--last", "2"], "--last: found 2, expected none beside --ema"),
+    (["runs/none", "--to", "x", "--ema", "--steps", "1", "2"], "--steps: found 1 2, expected one step at most, beside --ema"),
+    (["runs/none", "--to", "x", "--ema"], "found no checkpoint"),
     (["runs/none", "--to", "x"], "found no checkpoint, expected two checkpoints or more"),
 ])  # fmt: skip
 def test_what_is_missing_is_told_in_one_line(words, message, capsys, tmp_path, monkeypatch):

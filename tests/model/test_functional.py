@@ -57,6 +57,7 @@ def sizes_of(model):
         "M": 2 * model.num_hidden_layers,
         "M + 1": 2 * model.num_hidden_layers + 1,
         "W": model.mlm_hidden_size or model.hidden_size,
+        "1": 1,
         "2": 2,
     }
 
@@ -122,7 +123,7 @@ def test_parameters_of_other_encoders_are_documented_too():
         relative,
         {"num_key_value_heads": 1, "embedding_size": 8, "mlm_tied": False, "biases": ()},
         {"mlm_tied": False, "mlm_transform": False, "norm_scale": False},
-        {"positions": "rotary", "type_vocab_size": 0, "heads": ()},
+        {"positions": "rotary", "type_vocab_size": 0, "heads": ("rtd",)},
     ):
         names |= assert_documented(dataclasses.replace(MODEL, **changes), table | more)
     assert names == set(table | more)

@@ -11,6 +11,13 @@ def check_algorithm_of_run(config: Any) -> None:
     `config` is the `Config` of the run.
     """
     optimizer, finetune = config.optimizer, config.finetune
+    # An average of weights from before and after they became 0 is not 0.
+    check(
+        not (config.train.ema_decay and finetune.makes_sparse),
+        where="train.ema_decay",
+        found=config.train.ema_decay,
+        expected="0, beside finetune.sparsity",
+    )
     if optimizer.algorithm == "sophia":
         check(
             config.model.kernels == "xla",

@@ -12,13 +12,15 @@ from bertjax.model.functional import TASKS
 from bertjax.tasks import registry
 from bertjax.tasks.task_head import TaskHead
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import TrainedModel, load_model
+from bertjax.training.saved_model import Network, TrainedModel, load_model, load_network
 
 log = logging.getLogger("bertjax")
 
 
-def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, TaskHead | None]:
-    """Load a run's checkpoint like `load_model`, with the head of `task` at `params[TASK_HEAD]`.
+def load_with_head(
+    path: epath.PathLike, task: str = "", network: Network = "model"
+) -> tuple[TrainedModel, TaskHead | None]:
+    """Load a run's checkpoint like `load_network`, with the head of `task` at `params[TASK_HEAD]`.
 
     By default the task is the only one of the model. The head is None for a model that was not
     fine-tuned, and for a task that has a decoder instead of a linear head. Raises `UserError` for a
@@ -28,7 +30,13 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
     tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
     if not tasks:
         check(not task, where="task", found=task, expected="none: the model was not fine-tuned")
-        return load_model(folder), None
+        return load_network(folder, network), None
+    check(
+        network == "model",
+        where=f"{folder}: network",
+        found=network,
+        expected="model: a fine-tuned model has no generator",
+    )
     if not task and len(tasks) == 1:
         task = next(iter(tasks))
     check(task in tasks, where="task", found=task or "none", expected=f"one of {', '.join(tasks)}")

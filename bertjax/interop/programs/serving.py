@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
-from bertjax.config import ModelConfig
+from bertjax.config import Head, ModelConfig
 from bertjax.errors import check, disk_errors
 from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.families.family import TASK_HEAD
@@ -168,7 +168,8 @@ def _needed_params(
     config: ModelConfig, params: functional.Params, outputs: Collection[str], head: TaskHead | None
 ) -> dict[str, np.ndarray]:
     """Return the parameters that `outputs` need, by their path, as numpy arrays."""
-    unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUP_OF_OUTPUT[name] for name in outputs}
+    used = {_GROUP_OF_OUTPUT[name] for name in outputs}
+    unused = {*get_args(Head), TASK_HEAD} - used
     on_tokens = head is not None and head.on_tokens and config.token_pooler
     if needs_sentence_vectors(outputs, head) or (on_tokens and "logits" in outputs):
         unused.discard("pooler")

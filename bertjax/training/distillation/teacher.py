@@ -12,7 +12,7 @@ from bertjax.config import Config, DistillConfig, MeshConfig, ModelConfig, to_di
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model import functional
-from bertjax.model.functional import DISTILLATION, TASKS, Params
+from bertjax.model.functional import BESIDE_MODEL, Params
 from bertjax.parallel import rules
 from bertjax.training import checkpoint
 from bertjax.training.integrity.restoring import saved_arrays
@@ -67,9 +67,7 @@ def load_params(teacher: Teacher, mesh: Mesh) -> Params:
     shapes = functional.shapes(teacher.model)
     shardings = rules.tree_shardings(mesh, functional.logical_axes(teacher.model))
     target = rules.with_shardings(shapes, shardings)
-    return checkpoint.restore_params(
-        teacher.checkpoint, target, ignored_groups=[TASKS, DISTILLATION]
-    )
+    return checkpoint.restore_params(teacher.checkpoint, target, ignored_groups=BESIDE_MODEL)
 
 
 def check_same_tokenizer(teacher: Teacher, tokenizer: Tokenizer, where: str) -> None:

@@ -25,9 +25,12 @@ from bertjax.training.integrity.damage import DamagedCheckpointError, is_passing
 from bertjax.training.integrity.parts import copies_of, on_host, sums_by_copy
 from bertjax.training.integrity.reading_handler import ReadingHandler
 from bertjax.training.integrity.record import STATE, SavedArray, read_saved_arrays
+from bertjax.training.optimization.weight_average import EMA
 from bertjax.training.step import TrainState
 
 SavedArrays = Mapping[str, SavedArray]
+EMA_PREFIX = f"opt_state/{EMA}/"
+"""Beginning of the names of the arrays of the average."""
 
 
 def restore_state(folder: epath.Path, target: TrainState) -> TrainState:
@@ -64,6 +67,18 @@ def restore_params(
 
     params = _restored(folder, item, ignored, cast, read)["params"]
     return _cast(params, target) if cast else params
+
+
+def restore_ema(folder: epath.Path, target: Any) -> Any:
+    """Return the average of the weights in a checkpoint folder, with the shardings of `target`.
+
+    It is that of a run with `train.ema_decay`. Raises the errors of `restore_params`.
+    """
+    group, _, name = EMA_PREFIX.rstrip("/").partition("/")
+    item = {group: {name: target}}
+    ignored = (f"{group}/",)
+    tree = _restored(folder, item, ignored, False, lambda _: _read_tree(folder, item, partial=True))
+    return tree[group][name]
 
 
 def saved_shapes(folder: epath.Path) -> dict[str, ShapeAndType]:

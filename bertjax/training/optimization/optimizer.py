@@ -7,14 +7,17 @@ from bertjax.training.optimization.algorithms.table import ALGORITHMS
 from bertjax.training.optimization.algorithms.tensors import decay_mask
 from bertjax.training.optimization.freezing import scale_steps
 from bertjax.training.optimization.mixout import keep_first_values
+from bertjax.training.optimization.weight_average import average_weights
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+    config: OptimizerConfig, ema_decay: float = 0.0
+) -> optax.GradientTransformationExtraArgs:
     """Return gradient clipping and `config.algorithm` at learning rate 1.
 
     The train step itself multiplies by the learning rate, so that the rate depends only on the
     step, even after an update was skipped. `update` may take `rate` and `hessian_diagonal`, which
-    some algorithms need.
+    some algorithms need. With `ema_decay` the average of the weights is in its state.
     """
     # Clipping comes before the moments, as in the original BERT. Weight decay comes after them,
     # decoupled from the gradient as in AdamW (arXiv 1711.05101). The scales of layers come last and
@@ -40,4 +43,5 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
     )
     if algorithm.around:
         chain = algorithm.around(chain, config)
-    return optax.with_extra_args_support(chain)
+    whole = optax.with_extra_args_support(chain)
+    return average_weights(whole, ema_decay) if ema_decay else whole

@@ -12,6 +12,7 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface
+from bertjax.model import functional
 from tests.factory import SMALL_MODEL
 from tests.interop.trees import same
 
@@ -34,6 +35,7 @@ MODELS = {
     "RobertaForMaskedLM": {"type_vocab_size": 1},
     "RobertaModel": {"pad_token_id": 4},
     "ElectraForMaskedLM": {"embedding_size": 8},
+    "ElectraForPreTraining": {"embedding_size": 8, "hidden_act": "relu"},
     "ElectraModel": {"embedding_size": 16},
     "AlbertForPreTraining": {"embedding_size": 8},
     "AlbertForMaskedLM": {"embedding_size": 16},
@@ -102,6 +104,12 @@ def test_a_saved_model_gives_the_same_outputs_here_and_comes_back_bit_for_bit(
         logits = bertjax.mlm_logits(config, params, encoded.hidden_BxLxD)
         difference = np.abs(logits - expected_logits.numpy())[mask > 0].max()
         largest(f"{kind}, imported: word scores", float(difference), 1e-5)
+
+    if "rtd" in config.heads:
+        expected_logits = run_reference(model, ids, mask).logits.numpy()
+        logits = functional.rtd_logits(config, params, encoded.hidden_BxLxD)
+        difference = np.abs(logits - expected_logits)[mask > 0].max()
+        largest(f"{kind}, imported: logits of replaced tokens", float(difference), 1e-5)
 
     huggingface.save(tmp_path / "exported", config, params)
     before = safetensors.load_file(tmp_path / "saved" / "model.safetensors")

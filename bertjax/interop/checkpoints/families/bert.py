@@ -213,7 +213,8 @@ XLM_ROBERTA = replace(
     classes={"XLMRobertaForMaskedLM": frozenset({"mlm"}), "XLMRobertaModel": frozenset()},
     task_class="XLMRoberta",
 )
-# Without a pooler; the masked-word head is the generator's (arXiv 2003.10555).
+# Without a pooler. The masked-word head is the generator's, that for replaced tokens the
+# discriminator's (arXiv 2003.10555).
 ELECTRA = Family(
     name="electra",
     rules=(
@@ -230,12 +231,18 @@ ELECTRA = Family(
                 "mlm": "generator_lm_head",
                 "mlm/transform": "generator_predictions.dense",
                 "mlm/layer_norm": "generator_predictions.LayerNorm",
+                "rtd/dense": "discriminator_predictions.dense",
+                "rtd/output": "discriminator_predictions.dense_prediction",
             },
             # The head is the decoder itself, so its bias is the parameter and not a copy.
             {"generator_lm_head.weight": "embeddings/word/embedding"},
         ),
     ),
-    classes={"ElectraForMaskedLM": frozenset({"mlm"}), "ElectraModel": frozenset()},
+    classes={
+        "ElectraForMaskedLM": frozenset({"mlm"}),
+        "ElectraForPreTraining": frozenset({"rtd"}),
+        "ElectraModel": frozenset(),
+    },
     tasks=PLAIN_TASKS,
     task_class="Electra",
     in_flax=True,

@@ -12,6 +12,7 @@ SIGNS_OF_HEAD: Mapping[Head, tuple[str, ...]] = {
     "pooler": ("pooler/kernel",),
     "mlm": ("mlm/bias", "mlm/decoder", "mlm/transform/kernel"),
     "nsp": ("nsp/kernel",),
+    "rtd": ("rtd/output/kernel",),
 }
 """Parameters of the heads; a family that has a head has one of them at least."""
 

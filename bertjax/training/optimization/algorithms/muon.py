@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from bertjax.config import OptimizerConfig
-from bertjax.model.functional import Params
+from bertjax.model.functional import GENERATOR, Params
 
 # Coefficients and number of iterations of Muon's author (kellerjordan.github.io/posts/muon): a
 # quintic whose slope at 0 is as large as possible. Singular values end between about 0.7 and 1.2.
@@ -41,6 +41,8 @@ def kinds(params: Params) -> Params:
 
     def kind(path: Any, _: Any) -> str:
         names = [key.key for key in path]
+        if names[0] == GENERATOR:
+            names = names[1:]
         is_matrix = names[:2] == ["encoder", "layers"] and names[-1] == "kernel"
         return MATRIX if is_matrix else OTHER
 

@@ -69,10 +69,18 @@ def average_steps(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def weights_between(params: Params, state: ScheduleFreeState, b1: float) -> Params:
-    """Return y = b1 x + (1 - b1) z, at which gradients are taken; its derivative by x is 1."""
+def weights_between(params: Params, opt_state: optax.OptState, b1: float) -> Params:
+    """Return y = b1 x + (1 - b1) z, at which gradients are taken; its derivative by x is 1.
+
+    `opt_state` has a `ScheduleFreeState` in it, or is one.
+    """
 
     def between(x: Array, z: Array) -> Array:
         return x + jax.lax.stop_gradient((1 - b1) * (z - x))
 
-    return jax.tree.map(between, params, state.z)
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_own)
+    return jax.tree.map(between, params, next(node.z for node in nodes if _is_own(node)))
+
+
+def _is_own(node: Any) -> bool:
+    return isinstance(node, ScheduleFreeState)

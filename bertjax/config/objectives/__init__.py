@@ -1,0 +1,1 @@
+"""Configuration of objectives that have a section of their own."""
