@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from bertjax.interop.import_model import import_model
     from bertjax.model.functional import Encoded, encode, init, mlm_logits, nsp_logits, pool
     from bertjax.training.pretraining_loss import pretraining_loss
+    from bertjax.training.replay.replayed_step import replay
+    from bertjax.training.replay.sightings import find_steps
     from bertjax.training.saved_model import TrainedModel, load_model
 
 __version__ = "0.1.0"
@@ -56,6 +58,7 @@ _MODULES = {
     "export_checkpoints": "bertjax.interop.export_model",
     "export_model": "bertjax.interop.export_model",
     "fill_mask": "bertjax.inference.fill_mask",
+    "find_steps": "bertjax.training.replay.sightings",
     "finetune": "bertjax.api.finetune",
     "import_model": "bertjax.interop.import_model",
     "init": "bertjax.model.functional",
@@ -69,6 +72,7 @@ _MODULES = {
     "prepare": "bertjax.api.pretrain",
     "pretraining_loss": "bertjax.training.pretraining_loss",
     "quantize": "bertjax.compression.quantize.quantize",
+    "replay": "bertjax.training.replay.replayed_step",
     "saved_config": "bertjax.api.evaluate",
     "sweep": "bertjax.api.finetune",
     "train": "bertjax.api.pretrain",
@@ -101,6 +105,7 @@ __all__ = [
     "export_checkpoints",
     "export_model",
     "fill_mask",
+    "find_steps",
     "finetune",
     "import_model",
     "init",
@@ -115,6 +120,7 @@ __all__ = [
     "prepare",
     "pretraining_loss",
     "quantize",
+    "replay",
     "saved_config",
     "sweep",
     "train",

@@ -14,6 +14,7 @@ VERBS = {
     "prepare": "make shards of masked records from a corpus",
     "train": "pretrain on prepared shards, or continue a run",
     "branch": "make a run from a checkpoint of a run, with other later phases",
+    "replay": "print the batch of a step with its masks, or the steps that saw a sentence",
     "average": "make a run of the mean of a run's checkpoints, or of its weights' moving average",
     "finetune": "train a model on tasks (GLUE, tagging, question answering, multiple choice,"
     " sequence to sequence), or sweep settings",

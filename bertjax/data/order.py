@@ -129,12 +129,36 @@ def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
     return images.astype(np.int64)
 
 
+def unpermute(images: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
+    """Return the indices whose images under `permute` are `images`; int64, the inverse of it."""
+    half_bits = max(1, (int(size - 1).bit_length() + 1) // 2)
+    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
+    indices = np.array(images, np.uint64)
+    outside = np.ones(indices.shape, bool)
+    # `permute` went on from a number outside the range, so its inverse goes back over it.
+    while outside.any():
+        indices[outside] = _inverse_feistel(indices[outside], np.uint64(half_bits), round_keys)
+        outside = indices >= np.uint64(size)
+    return indices.astype(np.int64)
+
+
 def _feistel(values: np.ndarray, half_bits: np.uint64, round_keys: np.ndarray) -> np.ndarray:
     """Apply a balanced Feistel network of `2 * half_bits` bits; uint64 in and out."""
     low_mask = (np.uint64(1) << half_bits) - np.uint64(1)
     left, right = values >> half_bits, values & low_mask
     for key in round_keys:
         left, right = right, left ^ (_mix(right ^ key) & low_mask)
+    return left << half_bits | right
+
+
+def _inverse_feistel(
+    values: np.ndarray, half_bits: np.uint64, round_keys: np.ndarray
+) -> np.ndarray:
+    """Undo `_feistel`: the same rounds in the opposite order."""
+    low_mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    left, right = values >> half_bits, values & low_mask
+    for key in round_keys[::-1]:
+        left, right = right ^ (_mix(left ^ key) & low_mask), left
     return left << half_bits | right
 
 

@@ -14,19 +14,14 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, DataConfig, to_dict
-from bertjax.data.order import (
-    Reading,
-    batch_record_numbers,
-    mixture_record_numbers,
-    quotas_of,
-    whole_run,
-)
+from bertjax.data.order import Reading, quotas_of, whole_run
 from bertjax.data.records import record_format
 from bertjax.data.records.foreign_files import check_all_named, foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
+from bertjax.data.row_order import RowOrder
 from bertjax.errors import check, require_package
 from bertjax.given_files import place_of
 from bertjax.masking.long_words import divide_long_words
@@ -141,6 +136,14 @@ def mixture_quotas(config: Config, sizes: Sequence[int]) -> np.ndarray:
     return quotas_of(weights)
 
 
+def row_order(corpora: Sequence[Records], config: Config, reading: Reading | None) -> RowOrder:
+    """Return the order in which `train_batches` reads the records of the corpora."""
+    sizes = tuple(len(records) for records in corpora)
+    quotas = tuple(mixture_quotas(config, sizes).tolist())
+    own = reading or whole_run(len(corpora))
+    return RowOrder(sizes, quotas, own, config.train.batch_size, config.seed)
+
+
 def train_batches(
     corpora: Sequence[Records],
     config: Config,
@@ -161,21 +164,16 @@ def train_batches(
     long for `vocabulary` are divided; None: none is. `reading` says where in the corpora a phase of
     the run begins; None: it is the whole run. Without `end_step` there is no end.
     """
-    batch_size, seed = config.train.batch_size, config.seed
-    sizes = [len(records) for records in corpora]
-    quotas = mixture_quotas(config, sizes)
-    own = reading or whole_run(len(corpora))
+    order = row_order(corpora, config, reading)
 
     # The numbers are those of the global batch: every process draws the same and takes its own
     # rows.
     def read(step: int) -> Batch:
-        rows = own.rows(batch_size, step)
-        if len(corpora) == 1:
-            record_numbers = batch_record_numbers(sizes[0], rows, seed, own.places[0])
-            batch = corpora[0].read(record_numbers[row_indices])
-            return _adapt_to_step(batch, config, starts_word, vocabulary)
-        which, record_numbers = mixture_record_numbers(sizes, quotas, rows, seed, own.places)
+        which, record_numbers = order.batch(step)
         which, record_numbers = which[row_indices], record_numbers[row_indices]
+        if len(corpora) == 1:
+            batch = corpora[0].read(record_numbers)
+            return _adapt_to_step(batch, config, starts_word, vocabulary)
         batch = {"corpus_ids": which[:, None].astype(np.int32)}
         for corpus, records in enumerate(corpora):
             here = np.flatnonzero(which == corpus)

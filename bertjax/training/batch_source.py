@@ -23,6 +23,7 @@ from bertjax.data.records.foreign_files import foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
+from bertjax.data.row_order import RowOrder
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.given_files import place_of, read_file
 from bertjax.masking.selection import Vocabulary
@@ -39,6 +40,15 @@ from bertjax.types import Batch
 
 def _no_warnings(batch: Batch) -> list[str]:
     return []
+
+
+class Corpora(NamedTuple):
+    """The training records of a run, or of one of its phases, and their order."""
+
+    names: tuple[str, ...]
+    """Names of the corpora, as in `data.mixture`."""
+    records: tuple[pipeline.Records, ...]
+    order: RowOrder
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class BatchSource:
     """Lines for the log when the run starts: which files of another script each split has."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
     """Function that returns one line for each thing that looks wrong in a batch."""
+    corpora: Corpora | None = None
+    """The records that `train` reads; None where it reads no prepared folders."""
     of_phases: tuple["BatchSource", ...] = ()
     """In a run with phases the source of each; `facts` are then those of all."""
 
@@ -193,6 +205,11 @@ def _source(opened: _Opened, tokenizer: Tokenizer, reading: Reading, end: int) -
         },
         notes=tuple(notes),
         inspect=partial(inspect_batch, config=config),
+        corpora=Corpora(
+            tuple(folders),
+            tuple(opened.train),
+            pipeline.row_order(opened.train, config, reading),
+        ),
     )
 
 
@@ -244,3 +261,18 @@ def corpora(config: Config) -> dict[str, epath.Path]:
         return {data_record.WHOLE: place_of(config.data.prepared_dir)}
     folders = mixture_folders(config.data.mixture)
     return {name: place_of(folder) for name, folder in folders.items()}
+
+
+def interleave(batches: list[Batch]) -> Batch:
+    """Return one batch that takes one row from each batch in turn.
+
+    Each device then gets exactly its rows of the single batches. So a process that has read its
+    rows of each batch has its rows of the whole batch.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    joined = {}
+    for name in batches[0]:
+        stacked = np.stack([batch[name] for batch in batches], axis=1)
+        joined[name] = stacked.reshape(-1, *stacked.shape[2:])
+    return joined

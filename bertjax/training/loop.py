@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -22,7 +21,7 @@ from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.memory import batch_memory_errors, check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
-from bertjax.training.batch_source import BatchSource
+from bertjax.training.batch_source import BatchSource, interleave
 from bertjax.training.checkpoint import PHASE, Checkpoints, read_meta, versions
 from bertjax.training.evaluate import Evaluator
 from bertjax.training.initial_state import begun
@@ -326,28 +325,13 @@ def _updates(runs: Sequence[PhaseRun], start: int) -> Iterator[tuple[PhaseRun, i
         batches, first = run.source.train(step, run.row_indices), step
         while step < run.phase.end:
             count = run.schedule.batches_at(step)
-            batch = _interleave([next(batches) for _ in range(count)])
+            batch = interleave([next(batches) for _ in range(count)])
             check_ids(batch, run.config.model.vocab_size)
             if step == first:
                 for warning in run.source.inspect(batch):
                     log.warning("first batch: %s", warning)
             yield run, count, batch
             step += count
-
-
-def _interleave(batches: list[Batch]) -> Batch:
-    """Return one batch that takes one row from each batch in turn.
-
-    Each device then gets exactly its rows of the single batches. So a process that has read its
-    rows of each batch has its rows of the whole batch.
-    """
-    if len(batches) == 1:
-        return batches[0]
-    joined = {}
-    for name in batches[0]:
-        stacked = np.stack([batch[name] for batch in batches], axis=1)
-        joined[name] = stacked.reshape(-1, *stacked.shape[2:])
-    return joined
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from bertjax.data.order import (
     mixture_record_numbers,
     permute,
     quotas_of,
+    unpermute,
     whole_run,
 )
 
@@ -28,6 +29,14 @@ def mixture_of(sizes, quotas, batch_size, step, seed):
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**32))
 def test_every_row_comes_once(size, key):
     assert np.array_equal(np.sort(permute(np.arange(size), size, (key, 0))), np.arange(size))
+
+
+@given(size=st.integers(1, 2**40), seed=st.integers(0, 2**31))
+def test_the_inverse_leads_back(size, seed):
+    indices = np.random.default_rng(seed).integers(0, size, 50)
+    images = permute(indices, size, (seed, 1))
+    assert np.array_equal(unpermute(images, size, (seed, 1)), indices)
+    assert np.array_equal(permute(unpermute(indices, size, (seed, 1)), size, (seed, 1)), indices)
 
 
 @given(size=st.integers(1, 2**40), seed=st.integers(0, 2**31))

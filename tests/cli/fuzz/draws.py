@@ -20,6 +20,8 @@ BASES = [
     ["train", "config.py", "--run-dir", "run"],
     ["train", "config.py", "--run-dir", "new"],
     ["branch", "run", "--at", "2", "--phases", "steps=2", "--run-dir", "new"],
+    ["replay", "run", "--step", "2"],
+    ["replay", "run", "--find", "the cat"],
     ["average", "run", "--last", "2", "--to", "new"],
     ["finetune", "task.py", "--run-dir", "finetuned"],
     ["finetune", "task.py", "--run-dir", "new"],
