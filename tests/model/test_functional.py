@@ -350,9 +350,12 @@ CAUSAL = {
 }
 
 
-@pytest.mark.parametrize("changes", CAUSAL.values(), ids=CAUSAL)
-def test_states_of_a_causal_row_do_not_depend_on_later_ids_and_other_rows_are_as_ever(changes):
-    config = dataclasses.replace(SMALL_MODEL, **changes)
+@pytest.mark.parametrize(
+    "kind",
+    ["windows", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("global", "relative"))],
+)
+def test_states_of_a_causal_row_do_not_depend_on_later_ids_and_other_rows_are_as_ever(kind):
+    config = dataclasses.replace(SMALL_MODEL, **CAUSAL[kind])
     params = init(config, jax.random.key(0))
     rng = np.random.default_rng(0)
     ids = rng.integers(5, 64, (3, 16)).astype(np.int32)

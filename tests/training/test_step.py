@@ -155,22 +155,18 @@ def test_accumulation_has_the_dropout_of_the_whole_batch(
         largest("gradients, in parts with dropout", difference, 1e-5)
 
 
-@pytest.mark.parametrize("changes", [
-    {"train": {"gradient_accumulation_steps": 4}},
-    {"mesh": MeshConfig(data=8)},
-    pytest.param({"mesh": MESHES["fsdp 2, tensor 2, sequence 2"]}, marks=pytest.mark.slow),
-], ids=["parts", "devices", "mixed"])  # fmt: skip
-def test_noise_on_the_embeddings_is_that_of_the_whole_batch(largest, batch, changes):
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{"data": 4}, {"data": 1, "tensor": 2, "sequence": 4}], ids=str)
+def test_noise_on_the_embeddings_is_that_of_the_whole_batch(largest, batch, mesh):
     noisy = {"model": {"embedding_noise": 5.0, "embedding_noise_kind": "gaussian"}}
     wanted, sums = sums_and_gradients(small_config(**noisy), batch)
-    found, cut_sums = sums_and_gradients(small_config(**noisy, **changes), batch)
-    quiet, _ = sums_and_gradients(small_config(), batch)
+    cut = small_config(**noisy, mesh=mesh, train={"gradient_accumulation_steps": 2})
+    found, cut_sums = sums_and_gradients(cut, batch)
     for a, b in zip(sums, cut_sums, strict=True):
         largest("losses, with noise", abs(a - b) / max(abs(a), 1), 1e-6)
     for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
         difference = np.abs(a - b).max() / max(np.abs(a).max(), 1e-3)
         largest("gradients, with noise", difference, 1e-5)
-    assert not all(map(np.allclose, jax.tree.leaves(wanted), jax.tree.leaves(quiet)))
 
 
 @pytest.mark.parametrize(
