@@ -27,6 +27,7 @@ NUMBERS = {
     "position_offset": [0, 2],
     "type_vocab_size": [0, 1, 2],
     "embedding_size": [0, 3],
+    "embedding_noise": [0.0, 0.0, 5.0],
     "mlm_hidden_size": [0, 5],
     "hidden_dropout_prob": [0.0, 0.2],
     "attention_probs_dropout_prob": [0.0, 0.2],

@@ -33,6 +33,8 @@ OF_TRAINING = {
     "dropout_bits",
     "dropout_places",
     "dtype",
+    "embedding_noise",
+    "embedding_noise_kind",
     "exported_as",
     "hidden_dropout_prob",
     "initializer",
@@ -52,10 +54,15 @@ def values_of(field):
     parts = get_args(field.type)
     # The activations are a type inside another one, or the type of a tuple's elements.
     inner = {value for part in parts for value in get_args(part)}
+    inner -= {"rtd"}  # no program has scores of replaced tokens
     return inner | {part for part in parts if isinstance(part, str)}
 
 
-@pytest.mark.parametrize("field", sorted(FIELDS.keys() - OF_TRAINING))
+# An ONNX graph has no scores of words where a state predicts the next one: that is refused by name.
+REFUSED = {"mlm_shifted"}
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS.keys() - OF_TRAINING - REFUSED))
 def test_the_models_of_these_tests_have_every_value_of_a_field(field):
     """A value that no model has is not tested in the ONNX graph, which is written by hand.
 
