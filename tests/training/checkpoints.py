@@ -94,6 +94,12 @@ def put_other_numbers(run, step, name):
     path.write_text(json.dumps(with_own_digest(values)))
 
 
+def array_sums(run):
+    """All arrays of a run's last checkpoint, by name, as their sums."""
+    _, folder = checkpoint.find_checkpoint(run)
+    return json.loads((folder / "state" / "digests.json").read_text())["arrays"]
+
+
 def without_digests(run, step):
     """Make a checkpoint one of a version that had no digests."""
     folder = run / "checkpoints" / str(step)

@@ -1,7 +1,6 @@
 """Runs with a teacher on prepared text: begun, killed, continued, and refused."""
 
 import contextlib
-import json
 import shutil
 
 import jax
@@ -18,6 +17,7 @@ from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import load_model, save_model
 from tests.tasks.tiny import TOKENIZER
 from tests.tiny_library import write_library
+from tests.training.checkpoints import array_sums
 from tests.training.distillation.models import random_params
 from tests.waiting import until
 
@@ -64,12 +64,6 @@ def undisturbed(library):
     return bertjax.train(config_of(), "runs/student")
 
 
-def arrays_of(run):
-    """All arrays of a run's last checkpoint, by name, as their sums."""
-    _, folder = checkpoint.find_checkpoint(run)
-    return json.loads((folder / "state" / "digests.json").read_text())["arrays"]
-
-
 @pytest.mark.slow
 def test_a_student_has_half_the_layers_and_its_figures(library, undisturbed):
     assert undisturbed.step == 4
@@ -103,7 +97,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(library, undisturbed):
     # The folder of the teacher may be another one.
     shutil.copytree("runs/teacher", "runs/moved", dirs_exist_ok=True)
     bertjax.train(config_of(teacher="runs/moved"), "runs/killed")
-    assert arrays_of("runs/killed") == arrays_of("runs/student")
+    assert array_sums("runs/killed") == array_sums("runs/student")
 
 
 @pytest.mark.slow

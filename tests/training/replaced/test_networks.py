@@ -17,6 +17,7 @@ from bertjax.training.integrity.restoring import saved_shapes
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import load_network
 from tests.tiny_library import write_library
+from tests.training.checkpoints import array_sums
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -57,12 +58,6 @@ def undisturbed(library):
     return bertjax.train(config_of(), "runs/electra")
 
 
-def arrays_of(run):
-    """All arrays of a run's last checkpoint, by name, as their sums."""
-    _, folder = checkpoint.find_checkpoint(run)
-    return json.loads((folder / "state" / "digests.json").read_text())["arrays"]
-
-
 def test_a_run_has_the_figures_of_both_networks_and_one_table_of_words(library, undisturbed):
     first = read_entries(undisturbed.run_dir)[0]
     for name in ("loss", "mlm_loss", "detection_loss", "detection_accuracy"):
@@ -92,7 +87,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(library, undisturbed):
     with pytest.raises(KilledError):
         bertjax.train(config_of(), "runs/killed", progress=die)
     bertjax.train(config_of(), "runs/killed")
-    assert arrays_of("runs/killed") == arrays_of("runs/electra")
+    assert array_sums("runs/killed") == array_sums("runs/electra")
 
 
 def batch_of(folder):
