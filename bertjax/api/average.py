@@ -16,10 +16,9 @@ from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
 from bertjax.training.integrity.restoring import EMA_PREFIX, restore_ema, saved_shapes
-from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import (
-    IMPORTED,
     TOKENIZER,
+    facts_of_source,
     saved_checkpoint,
     saved_tokenizer,
     write_model,
@@ -27,8 +26,6 @@ from bertjax.training.saved_model import (
 
 AVERAGE_OF = "average_of"
 """Field of `meta` with the run and the steps whose mean a checkpoint is."""
-# Fields of the newest checkpoint's `meta` that are true of the mean too.
-_OF_SOURCE = (data_record.DATA, data_record.ROWS, data_record.MANIFEST, "tasks", IMPORTED)
 PREFIX = "params/"
 
 
@@ -132,8 +129,7 @@ def _write(
     config: Config = checkpoint.read_checkpoint_config(newest)
     has_tokenizer = (source / TOKENIZER).exists()
     tokenizer = saved_tokenizer(source, newest) if has_tokenizer else None
-    record = checkpoint.read_meta(newest)
-    facts: dict[str, Any] = {name: record[name] for name in _OF_SOURCE if name in record}
+    facts = facts_of_source(newest)
     taken = [int(folder.name) for folder in folders]
     facts[AVERAGE_OF] = {"run": str(source), "steps": taken, "ema": ema}
     if ema:

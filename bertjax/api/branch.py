@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import Config, from_dict, to_dict
 from bertjax.config.phases.resolution import phase_before, phases_of
-from bertjax.errors import check, disk_errors
+from bertjax.errors import check, disk_errors, mismatch
 from bertjax.given_files import place_of
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
@@ -20,7 +20,7 @@ from bertjax.training.batch_source import prepared_source
 from bertjax.training.integrity.record import META, with_own_digest
 from bertjax.training.integrity.restoring import saved_shapes
 from bertjax.training.logs.metrics_log import FILE as METRICS
-from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.logs.metrics_log import entry_lines, read_entries
 from bertjax.training.optimization.plan import learning_rates
 from bertjax.training.phases.branching import branched
 from bertjax.training.provenance import data_record
@@ -113,11 +113,13 @@ def _check_same_rates(config: Config, new: Config, step: int) -> None:
     """Raise `UserError` where the steps that were made would have had other learning rates."""
     before, now = learning_rates(config, step), learning_rates(new, step)
     different = np.flatnonzero(before != now)
-    check(
-        len(different) == 0,
-        where=f"phases: learning rate of step {different[0] if len(different) else step}",
-        found=now[different[0]] if len(different) else None,
-        expected=f"{before[different[0]] if len(different) else None}, as in the run",
+    if not len(different):
+        return
+    first = different[0]
+    raise mismatch(
+        where=f"phases: learning rate of step {first}",
+        found=now[first],
+        expected=f"{before[first]}, as in the run",
     )
 
 
@@ -147,9 +149,8 @@ def _write(
     run_config.write_run_config(part, new)
     _copy(source / TOKENIZER, part / TOKENIZER)
     entries = [entry for entry in read_entries(source) if entry["step"] <= step]
-    lines = "".join(json.dumps(entry) + "\n" for entry in entries)
-    if lines:
-        write_whole(part / METRICS, lines.encode())
+    if entries:
+        write_whole(part / METRICS, b"".join(entry_lines(entries)))
     saved = part / checkpoint.FOLDER / str(step)
     _copy(folder, saved)
     values = {

@@ -120,9 +120,10 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
             expected="a folder that has some (--data.prepared-dir)",
         )
     with batch_memory_errors(config):
-        params = model.inference_params
         if config.replaced.is_used:
             params = load_networks(model.checkpoint, config)
+        else:
+            params = model.inference_params
         metrics = source.make_evaluator(config, mesh)(params)
     return EvaluationResult(model.checkpoint, metrics)
 

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -18,14 +18,11 @@ from bertjax.cli.arguments import (
     wants_help,
 )
 from bertjax.cli.distill_static import is_static
+from bertjax.cli.finetune import print_result
 from bertjax.cli.measured import MeasuredOptions
 from bertjax.cli.train import STOPPED
 from bertjax.config import Config
 from bertjax.errors import check
-
-if TYPE_CHECKING:
-    from bertjax.api.results import RunResult
-
 
 OTHER_FORM = distill_static.StaticCommand
 """The options of the form without a configuration, which the shell completes too."""
@@ -93,10 +90,12 @@ def run(words: Sequence[str]) -> int:
         learn = finetune if config.finetune.tasks else train
         with run_terminal() as progress:
             result = learn(config, run_dir, overrides=overrides, progress=progress)
-    if hosts.is_first():
-        _print_result(result)
     if result.stopped:
+        if hosts.is_first():
+            print(f"stopped by a signal at step {result.step}, saved; the same command continues")
         return STOPPED
+    if hosts.is_first():
+        print_result(result)
     if measuring is None or reason:
         if hosts.is_first():
             print(f"not measured: {reason}")
@@ -106,15 +105,3 @@ def run(words: Sequence[str]) -> int:
     for line in student_card(result.checkpoint, measuring):
         print(line)
     return 0
-
-
-def _print_result(result: "RunResult") -> None:
-    from bertjax.number_text import number_text
-
-    if result.stopped:
-        print(f"stopped by a signal at step {result.step}, saved; the same command continues")
-        return
-    print(f"checkpoint: {result.checkpoint}")
-    for name, value in result.metrics.items():
-        print(f"{name}: {number_text(value, '.4f')}")
-    print(f"report: {result.report}")

@@ -95,7 +95,7 @@ def _run(configured: Configured, run_dir: "epath.Path") -> int:
             print(f"stopped by a signal at step {result.step}, saved; the same command continues")
         return STOPPED
     if hosts.is_first():
-        _print_result(result)
+        print_result(result)
     return 0
 
 
@@ -120,7 +120,7 @@ def _sweep(configured: Configured, run_dir: "epath.Path") -> int:
     print(result.table)
     print(f"best run: {result.best.run_dir if result.best else None}")
     if result.best:
-        _print_result(result.best)
+        print_result(result.best)
     return 0
 
 
@@ -144,7 +144,8 @@ def _grid(command: FinetuneCommand) -> "Grid":
     )
 
 
-def _print_result(result: "RunResult") -> None:
+def print_result(result: "RunResult") -> None:
+    """Print the selected checkpoint of a finished run with its metrics, and its report."""
     print(f"checkpoint: {result.checkpoint}")
     for name, value in result.metrics.items():
         print(f"{name}: {number_text(value, '.4f')}")

@@ -50,13 +50,13 @@ def run(words: Sequence[str]) -> int:
     compile_cache.start()
     with terminal_progress() as progress:
         if command.find:
-            found = find_steps(subject, command.find, progress=progress)
+            sightings = find_steps(subject, command.find, progress=progress)
         else:
             update = replay(subject, command.step, progress=progress)
     if command.find and command.json:
-        print(json.dumps(sightings_json(found, command.rows)))
+        print(json.dumps(sightings_json(sightings, command.rows)))
     elif command.find:
-        print("\n".join(sightings_lines(found, command.rows)))
+        print("\n".join(sightings_lines(sightings, command.rows)))
     elif command.json:
         print(json.dumps(replay_json(update, command.rows)))
     else:

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bertjax.compression.card import UNKNOWN_LICENSE, Card, Variant, check_license, license_of
-from bertjax.compression.figures import Figure, Measure, Predict
+from bertjax.compression.figures import Figure, Measure
 from bertjax.compression.gate import check_loss, parse_bound
 from bertjax.compression.held_out import measure_of
 from bertjax.compression.latency import Latency, Timed, measure_latency
-from bertjax.compression.measuring import Measuring
+from bertjax.compression.measuring import Measuring, predict_of
 from bertjax.compression.runtimes.process import (
     Runtime,
     RuntimeModel,
-    available_threads,
     opened,
 )
 from bertjax.errors import check, require_package
@@ -55,8 +54,13 @@ def check_measuring(asked: RunMeasuring) -> None:
         expected=f"one of {', '.join(_FORMATS)}",
     )
     if asked.runtime == "onnx":
-        for package in ("onnx", "onnxruntime"):
-            require_package(package, extra="onnx")
+        require_onnx()
+
+
+def require_onnx() -> None:
+    """Raise `UserError` where a program of ONNX cannot be written or run."""
+    for package in ("onnx", "onnxruntime"):
+        require_package(package, extra="onnx")
 
 
 class Described(NamedTuple):
@@ -100,8 +104,9 @@ def measured_card(
     # A run may be in a store, where no runtime opens files.
     with tempfile.TemporaryDirectory() as scratch:
         before, after = _measured(source, made, epath.Path(scratch), measure, asked)
-    if asked.max_loss:
-        check_loss(described.tag, before.figure, after.figure, parse_bound(asked.max_loss))
+    bound = parse_bound(asked.max_loss) if asked.max_loss else None
+    if bound is not None:
+        check_loss(described.tag, before.figure, after.figure, bound)
     run_dir = source.parent.parent
     return Card(
         title=f"{name}: {described.tag}",
@@ -111,9 +116,9 @@ def measured_card(
         data=(*described.data, f"measured on {after.figure.measured_on}"),
         before=before,
         after=after,
-        max_loss=parse_bound(asked.max_loss) if asked.max_loss else None,
+        max_loss=bound,
         license=asked.license or license_of(run_dir) or UNKNOWN_LICENSE,
-        threads=asked.threads or available_threads(),
+        threads=asked.threads_used,
         tags=(described.tag,),
         notes=described.notes,
     )
@@ -139,7 +144,7 @@ def _measured(
             task=asked.task,
             outputs=(measure.output,),
         )
-    threads = asked.threads or available_threads()
+    threads = asked.threads_used
     with (
         opened(folders[BEFORE], asked.runtime, threads=threads) as old,
         opened(folders[AFTER], asked.runtime, threads=threads) as new,
@@ -147,7 +152,7 @@ def _measured(
         models = {BEFORE: old, AFTER: new}
         figures: dict[str, Figure] = {}
         for name, model in models.items():
-            figures[name] = measure.figure(_predict(model, measure.output))
+            figures[name] = measure.figure(predict_of(model, measure.output))
         latency = _latency(source, models, measure.output, asked.seconds)
         before, after = (
             Variant(
@@ -175,10 +180,6 @@ def _latency(
     config = checkpoint.read_checkpoint_config(source).model
     timed = {name: Timed(model, [output]) for name, model in models.items()}
     return measure_latency(timed, config.vocab_size, config.max_length, seconds=seconds)
-
-
-def _predict(model: RuntimeModel, output: str) -> Predict:
-    return lambda inputs: model.predict(inputs, [output])[output]
 
 
 def _bytes_of(folder: epath.Path, runtime: Runtime) -> int:

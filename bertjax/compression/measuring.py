@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bertjax.compression.figures import Pooling
+from bertjax.compression.figures import Pooling, Predict
+from bertjax.compression.runtimes.process import RuntimeModel, available_threads
 from bertjax.errors import check
 
 
@@ -36,3 +37,13 @@ class Measuring:
             found=self.threads,
             expected="0 to 1024",
         )
+
+    @property
+    def threads_used(self) -> int:
+        """Threads of each runtime."""
+        return self.threads or available_threads()
+
+
+def predict_of(model: RuntimeModel, output: str) -> Predict:
+    """Return the function that gives one output of a model in its runtime."""
+    return lambda inputs: model.predict(inputs, [output])[output]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from bertjax.config.field_types import check_fields
-from bertjax.config.range_checks import fit_int32, fraction, not_negative, positive
+from bertjax.config.range_checks import fit_int32, fraction, must_equal, not_negative, positive
 from bertjax.config.sql_source import is_sql, parse_sql_source, without_password
 from bertjax.errors import check
 
@@ -296,14 +296,7 @@ def _check_objective(data: DataConfig) -> None:
             "sentence_objective": "none",
             "max_predictions_per_seq": data.max_seq_length - 1,
         }
-    for name, value in needed.items():
-        found = getattr(data, name)
-        check(
-            found == value,
-            where=f"data.{name}",
-            found=found,
-            expected=f"{value}, for {cause}",
-        )
+    must_equal("data", data, f"for {cause}", **needed)
 
 
 def _check_packing(data: DataConfig) -> None:

@@ -8,15 +8,9 @@ from bertjax.config.field_types import check_fields
 from bertjax.config.range_checks import fit_int32, not_negative, positive
 from bertjax.errors import check
 
-WEIGHTS = (
-    "objective_weight",
-    "soft_weight",
-    "cosine_weight",
-    "embedding_weight",
-    "hidden_weight",
-    "attention_weight",
-    "relation_weight",
-)
+TERMS = ("soft", "cosine", "embedding", "hidden", "attention", "relation")
+"""What a student may learn from its teacher."""
+WEIGHTS = ("objective_weight", *(f"{term}_weight" for term in TERMS))
 OF_LAYERS = ("hidden_weight", "attention_weight")
 """Weights of the terms that compare each layer of the student with its layer of the teacher."""
 

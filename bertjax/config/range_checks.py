@@ -46,6 +46,16 @@ def fraction_below_one(section: str, config: object, *names: str) -> None:
         )
 
 
+def must_equal(section: str, config: object, reason: str, **wanted: object) -> None:
+    """Raise `UserError` for the first of these fields that has another value than is wanted.
+
+    `reason` follows the wanted value in the message.
+    """
+    for name, value in wanted.items():
+        own = getattr(config, name)
+        check(own == value, where=f"{section}.{name}", found=own, expected=f"{value}, {reason}")
+
+
 def fit_int32(section: str, config: object) -> None:
     """Raise `UserError` for the first integer of a section that is not below 2**31.
 

@@ -4,7 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 from bertjax.config.model import ModelConfig
-from bertjax.config.range_checks import fraction, fraction_below_one, positive
+from bertjax.config.range_checks import fraction, fraction_below_one, must_equal, positive
 from bertjax.errors import check, excerpt
 
 
@@ -71,10 +71,8 @@ def check_sparse_run(config: Any) -> None:
         found=optimizer.freeze,
         expected=f"none or embeddings, beside {name}, which changes the encoder",
     )
-    for field in ("freeze_layers", "mixout"):
-        # Mixout puts back the first values, also those of weights that have become 0.
-        value = getattr(optimizer, field)
-        check(not value, where=f"optimizer.{field}", found=value, expected=f"0, beside {name}")
+    # Mixout puts back the first values, also those of weights that have become 0.
+    must_equal("optimizer", optimizer, f"beside {name}", freeze_layers=0, mixout=0)
     if finetune.sparsity_pattern:
         _check_inputs(config.model, pattern_of(finetune.sparsity_pattern))
 

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bertjax.config import Config, DistillConfig
+from bertjax.config.distill import TERMS
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.batches import plain_batch, task_of
@@ -38,13 +39,7 @@ from bertjax.training.provenance.data_record import TEACHER_DIGEST
 from bertjax.types import Batch
 
 # Terms of the teacher's layers, which the tasks' own forward pass does not keep.
-OF_TEXT = (
-    "cosine_weight",
-    "embedding_weight",
-    "hidden_weight",
-    "attention_weight",
-    "relation_weight",
-)
+OF_TEXT = tuple(f"{term}_weight" for term in TERMS if term != "soft")
 
 
 class Counts(NamedTuple):
@@ -100,7 +95,7 @@ class DistilledTasks(TaskObjective):
     def loss(self, sums: dict[str, dict[str, Array]], counts: Any) -> Array:
         """Return the weighted sum of the two mean losses; `counts` may be of a larger batch."""
         (own,) = sums.values()  # a batch is of one task
-        labels = own["loss"] / jnp.where(counts.labels > 0, counts.labels, 1)
+        labels = super().loss(sums, counts.labels)
         soft = own["soft_loss"] / jnp.where(counts.soft > 0, counts.soft, 1)
         settings = self.settings
         return settings.objective_weight * labels + settings.soft_weight * soft

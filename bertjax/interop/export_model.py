@@ -155,7 +155,7 @@ def export_checkpoints(
         expected=f"a run folder with {checkpoints.FOLDER}/STEP",
     )
     # All are looked up before the first is written.
-    found = [checkpoints.kept_checkpoint(run_dir, step) for step in wanted]
+    kept = [checkpoints.kept_checkpoint(run_dir, step) for step in wanted]
     return [
         export_model(
             each,
@@ -166,7 +166,7 @@ def export_checkpoints(
             outputs=outputs,
             max_shard_bytes=max_shard_bytes,
         )
-        for each in found
+        for each in kept
     ]
 
 

@@ -92,6 +92,15 @@ def put(array: Array, columns: Array, values: Array) -> Array:
     return jax.vmap(put_in_row)(array, columns, values)
 
 
+def put_predicted(rows_BxL: Array, batch: Batch, values_BxP: Array) -> Array:
+    """Return the rows with other values at the predicted positions of `batch`."""
+    # Entries that are padding all have the position 0, so theirs is moved behind the row's end,
+    # where a scatter drops it.
+    used = jnp.asarray(batch["masked_lm_weights"]) > 0
+    places = jnp.where(used, jnp.asarray(batch["masked_lm_positions"]), rows_BxL.shape[1])
+    return put(rows_BxL, places, values_BxP)
+
+
 JAX = ArrayLibrary(jnp, put, greedy)
 
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model.attention.attention import Segments
-from bertjax.model.attention.rotary import rotation
+from bertjax.model.attention.rotary import rotations
 from bertjax.model.attention.self_attention import SelfAttention, Surroundings
 from bertjax.model.functional import Params
 from bertjax.model.layers import Norm
@@ -62,26 +62,21 @@ def scores(
     layer, normal = _layer_and_input(config, params, encoded, number)
     ids = jnp.asarray(batch["input_ids"])
     positions = batch.get("position_ids", jnp.arange(ids.shape[-1])[None, :])
-    rotations = None
-    if config.positions == "rotary":
-        in_global = rotation(config, jnp.asarray(positions), config.rotary_base)
-        base = config.rotary_base_local or config.rotary_base
-        rotations = (in_global, rotation(config, jnp.asarray(positions), base))
     surroundings = Surroundings(
         # The scores do not depend on the segments.
         Segments(ids, ids),
-        rotations,
+        rotations(config, jnp.asarray(positions)),
         _relative(config, params["encoder"]),
     )
     module = SelfAttention(config, layout)
-    found: Any = module.apply(
+    of_pairs: Any = module.apply(
         {"params": layer["attention"]},
         normal,
         surroundings,
         config.is_global(number - 1),
         method="scores",
     )
-    return found
+    return of_pairs
 
 
 def _layer_and_input(

@@ -12,7 +12,7 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model.attention.attention import Segments
-from bertjax.model.attention.rotary import Rotation, rotation
+from bertjax.model.attention.rotary import Rotation, rotations
 from bertjax.model.attention.self_attention import Surroundings
 from bertjax.model.kernels import selection as kernels
 from bertjax.model.kernels.tpu_long_attention import packed_rotation
@@ -65,16 +65,17 @@ class Encoder(nn.Module):
         return x_BxLxD, kept
 
     def _rotations(self, positions_BxL: Array) -> tuple[Rotation, Rotation] | None:
-        c = self.config
-        if c.positions != "rotary":
+        of_kinds, length = rotations(self.config, positions_BxL), positions_BxL.shape[1]
+        if of_kinds is None:
             return None
-        local_base = c.rotary_base_local or c.rotary_base
-        in_global = self._rotation(positions_BxL, c.rotary_base, is_global=True)
-        return in_global, self._rotation(positions_BxL, local_base, is_global=False)
+        in_global, in_local = of_kinds
+        return (
+            self._packed(in_global, length, is_global=True),
+            self._packed(in_local, length, is_global=False),
+        )
 
-    def _rotation(self, positions_BxL: Array, base: float, *, is_global: bool) -> Rotation:
-        c, length = self.config, positions_BxL.shape[1]
-        turn = rotation(c, positions_BxL, base)
+    def _packed(self, turn: Rotation, length: int, *, is_global: bool) -> Rotation:
+        c = self.config
         if not kernels.long_attention(c, length, is_global, self.layout):
             return turn
         return turn._replace(packed=packed_rotation(turn.cosines, turn.sines, c.rotary_pairs))

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -45,8 +45,8 @@ class FakeQuantized(Matrix):
     """
 
     values: Array
-    bits: int = field(default=8)
-    inputs_too: bool = field(default=True)
+    bits: int = 8
+    inputs_too: bool = True
     """Whether the inputs of products are rounded too, to 8 bits, each vector by its own scale."""
 
     def product(self, x: Array, inputs: int) -> Array:

@@ -77,6 +77,11 @@ def keep_mask(
     return element_mask(low, high, row, element, rate)
 
 
+def score_seed(words: Array, heads: Array, total_heads: int, rows: Array) -> Array:
+    """Return the seed of `score_mask` on a device with heads and rows of these numbers, int32."""
+    return jnp.concatenate([words, heads[:1], jnp.full(1, total_heads, jnp.int32), rows])
+
+
 def score_mask(
     seed: Array, row: Array, head: Array, query: Array, key: Array, length: int, rate: float
 ) -> Array | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
+from bertjax.config.distill import TERMS
 from bertjax.errors import UserError, one_line
 from bertjax.training.logs.metrics_log import FILE, read_entries
 
@@ -36,7 +37,6 @@ PRETRAINING = (
     "skipped",
 )
 """The metrics on a pretraining run's page."""
-TERMS = ("soft", "cosine", "embedding", "hidden", "attention", "relation")
 DISTILLATION = ("loss", *(f"{term}_loss" for term in TERMS), *PRETRAINING)
 """The metrics on the page of a pretraining run with a teacher."""
 BLOCK_BYTES = 1 << 23  # number of bytes that are read at a time

@@ -10,8 +10,9 @@ from etils import epath
 
 from bertjax.config import Config, ModelConfig, to_flat_dict
 from bertjax.config.composition import composition
+from bertjax.config.distill import TERMS
 from bertjax.report import estimate, plots
-from bertjax.report.curves import DISTILLATION, TERMS, Metrics, heldout_names, read_metrics
+from bertjax.report.curves import DISTILLATION, Metrics, heldout_names, read_metrics
 from bertjax.report.figures import Figure, draw_figures, run_figures, slug
 from bertjax.report.page import page
 from bertjax.report.plots import Plot

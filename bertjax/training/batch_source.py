@@ -91,15 +91,8 @@ class _Opened(NamedTuple):
     train: list[pipeline.Records]
     heldout: dict[str, pipeline.Records]
     manifests: list[Manifest | None]
-
-    @property
-    def digests(self) -> list[str]:
-        """A digest of each corpus."""
-        digests = []
-        for name, records in zip(self.folders, self.train, strict=True):
-            held = self.heldout[name].digest() if name in self.heldout else ""
-            digests.append(_sha256(records.digest() + held))
-        return digests
+    digests: list[str]
+    """A digest of each corpus. For files of another script it reads of all their records."""
 
 
 def prepared_source(
@@ -148,7 +141,11 @@ def _open(config: Config, fingerprint: str) -> _Opened:
     for (name, folder), manifest in zip(folders.items(), manifests, strict=True):
         if _has_heldout(config, folder, manifest):
             heldout[name] = pipeline.open_split(config, folder, "validation", fingerprint)
-    return _Opened(config, folders, train, heldout, manifests)
+    digests = []
+    for name, records in zip(folders, train, strict=True):
+        held = heldout[name].digest() if name in heldout else ""
+        digests.append(_sha256(records.digest() + held))
+    return _Opened(config, folders, train, heldout, manifests, digests)
 
 
 def _part(phase: Phase[Config], opened: _Opened) -> Part:

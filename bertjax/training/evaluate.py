@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.hosts import global_batch, process_row_indices
+from bertjax.training.objective import Objective
 from bertjax.training.pretraining import pretraining
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
@@ -66,22 +67,14 @@ def detection_evaluator(
     generator does. The best checkpoint has the highest `score`, the negative loss that training
     minimizes. `unigram_entropy` is that of `heldout_evaluator`.
     """
-    step, objective = _jitted_detection(config, mesh), pretraining(config)
-    row_indices = process_row_indices(mesh, config.train.batch_size)
+    objective = pretraining(config)
+    step = _jitted_detection(objective, mesh)
     # Cached: the program is compiled by the first evaluation alone.
     announce = cache(announce_compilation)
 
     def evaluator(params: Params) -> dict[str, float]:
         announce("the held-out evaluation")
-        total: Any = None
-        number = 0
-        for batches in heldout.values():
-            for batch in batches(row_indices, config.train.eval_max_batches):
-                rows = global_batch(mesh, batch, config.train.batch_size)
-                total = _added(total, jax.device_get(step(params, rows, np.int32(number))))
-                number += 1
-        metrics = {name: float(value) for name, value in objective.means(total).items()}
-        metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))
+        metrics = mean_metrics(objective, partial(step, params), heldout, config, mesh)
         metrics["score"] = -metrics["loss"]
         if unigram_entropy is not None:
             metrics["unigram_entropy"] = unigram_entropy
@@ -90,8 +83,33 @@ def detection_evaluator(
     return evaluator
 
 
-def _jitted_detection(config: Config, mesh: Mesh) -> Any:
-    objective, layout = pretraining(config), rules.MeshLayout(mesh)
+def mean_metrics(
+    objective: Objective,
+    sums_of: Callable[[Batch, np.int32], Any],
+    heldout: HeldoutBatches,
+    config: Config,
+    mesh: Mesh,
+) -> dict[str, float]:
+    """Return the objective's means over all held-out rows, and `mlm_perplexity` of masked words.
+
+    `sums_of` gives the sums of a batch and its number.
+    """
+    row_indices = process_row_indices(mesh, config.train.batch_size)
+    total: Any = None
+    number = 0
+    for batches in heldout.values():
+        for batch in batches(row_indices, config.train.eval_max_batches):
+            rows = global_batch(mesh, batch, config.train.batch_size)
+            total = _added(total, jax.device_get(sums_of(rows, np.int32(number))))
+            number += 1
+    metrics = {name: float(value) for name, value in objective.means(total).items()}
+    if "mlm_loss" in metrics:
+        metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))
+    return metrics
+
+
+def _jitted_detection(objective: Objective, mesh: Mesh) -> Any:
+    layout = rules.MeshLayout(mesh)
 
     def eval_step(params: Params, batch: Batch, number: Array) -> Any:
         # Held-out rows come masked, so the key is for the samples alone.

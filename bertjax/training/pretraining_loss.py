@@ -69,6 +69,13 @@ def usable(config: ModelConfig, batch: Batch) -> Batch:
     return {**batch, "masked_lm_weights": weights}
 
 
+def is_token(batch: Batch) -> Array:
+    """Return 1 for tokens that are not padding, float32 [B, L]."""
+    if "input_mask" not in batch:
+        return jnp.ones(jnp.shape(batch["input_ids"]), jnp.float32)
+    return (jnp.asarray(batch["input_mask"]) > 0).astype(jnp.float32)
+
+
 def _is_row(batch: Batch) -> Array:
     """Return 1 for rows that are not padding, [B, 1] float32: such rows fill up a last batch."""
     if "input_mask" not in batch:

@@ -23,6 +23,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.pretraining import pretraining
+from bertjax.training.provenance import data_record
 from bertjax.training.provenance.data_record import FINGERPRINT, check_fingerprint
 from bertjax.training.replaced.networks import generator_params
 
@@ -30,6 +31,8 @@ TOKENIZER = "tokenizer"  # its folder in a run's folder
 # Of a model of `sentence-transformers` what `import` did not take: a field of "imported" in `meta`.
 NOT_TAKEN = "not_taken"
 IMPORTED = "imported"
+OF_SOURCE = (data_record.DATA, data_record.ROWS, data_record.MANIFEST, TASKS, IMPORTED)
+"""Fields of a checkpoint's `meta` that are true of a model made of it, too."""
 Network = Literal["model", "generator"]
 """The networks of a run with replaced-token detection; other runs have the model alone."""
 
@@ -205,6 +208,12 @@ def save_model(
         assert part is not None  # a folder is refused, whatever made it
         write_model(part, config, params, tokenizer, facts)
     return saved_checkpoint(run_dir)
+
+
+def facts_of_source(folder: epath.Path) -> dict[str, Any]:
+    """Return the fields of a checkpoint's `meta` that are true of a model made of it, too."""
+    record = checkpoint.read_meta(folder)
+    return {name: record[name] for name in OF_SOURCE if name in record}
 
 
 def saved_checkpoint(run_dir: epath.Path) -> epath.Path:

@@ -3,20 +3,18 @@
 A run cannot have such a model, because its layers are one stack.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
-from flax.traverse_util import flatten_dict
 
+from bertjax.compression.measured_run import require_onnx
 from bertjax.compression.prune.examples import Examples
 from bertjax.compression.prune.reduction import Model, PruneOptions, chosen_by, chosen_parts
-from bertjax.compression.prune.structure import Kept, cut_layers, stack_size
+from bertjax.compression.prune.structure import cut_layers
 from bertjax.data.tokenizers.export_check import check_export
-from bertjax.errors import check, require_package
+from bertjax.errors import check
 from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.interop.export_model import save_program
 from bertjax.interop.programs.serving import served_model
@@ -31,8 +29,7 @@ RECORD = "pruned.json"
 def check_program(folder: epath.Path) -> None:
     """Raise `UserError` where no ONNX program can be written and measured."""
     check(is_local(folder), where="--to", found=str(folder), expected="a folder on a disk")
-    for package in ("onnx", "onnxruntime"):
-        require_package(package, extra="onnx")
+    require_onnx()
 
 
 def write_pruned_program(
@@ -61,8 +58,8 @@ def write_pruned_program(
     trained, head = load_with_head(model.source.folder, task)
     params = {**trained.params, "encoder": model.params["encoder"]}
     whole = served_model(config, params, outputs, head)
-    layers = cut_layers(config, flatten_dict(params, sep="/"), _of_all_layers(parts, model))
-    served = dataclasses.replace(whole, params={**whole.params, **layers})
+    layers = cut_layers(config, whole.params, parts)
+    served = whole.with_params({**whole.params, **layers})
     tokenizer = model.source.tokenizer
     if tokenizer is not None:
         check_export(tokenizer, model.source.run_dir / TOKENIZER)
@@ -70,11 +67,6 @@ def write_pruned_program(
     record: dict[str, Any] = {"changes": model.changes, "kept": model.kept}
     write_whole(folder / RECORD, json.dumps(record).encode())
     return model
-
-
-def _of_all_layers(parts: Kept, model: Model) -> Kept:
-    # Layers that have gone are gone already.
-    return parts._replace(layers=np.arange(stack_size(model.config)))
 
 
 def _counts(counts: Sequence[int]) -> str:

@@ -19,12 +19,7 @@ def kept_count(total: int, share: float, where: str, multiple: int = 1) -> int:
     >>> kept_count(12, 0.3, "--heads"), kept_count(3072, 0.3, "--mlp", 128)
     (8, 2176)
     """
-    check(
-        0 <= share < 1,
-        where=where,
-        found=share,
-        expected="a share to prune: 0 or more, and less than 1",
-    )
+    check_share(share, where)
     kept = min(round(total * (1 - share) / multiple) * multiple, total)
     check(
         kept > 0,
@@ -96,7 +91,7 @@ def counts_within(
     if it leaves no head and no unit.
     """
     groups, units = heads_NxG.shape[1], units_NxF.shape[1]
-    check_share(share)
+    check_share(share, "--flops")
     budget = (1 - share) * (groups * costs[0] + units * costs[1])
     lost_heads, lost_units = _sums_of_least(heads_NxG), _sums_of_least(units_NxF)
     best: tuple[float, int, int] | None = None
@@ -152,7 +147,7 @@ def counts_by_layer_within(
     cost goes; one of each kind in each layer stays anyway. `costs` are those of one head and of one
     unit. The results are int64 [N]. Raises `UserError` for a share that leaves less than these.
     """
-    check_share(share)
+    check_share(share, "--flops")
     layers, groups = heads_NxG.shape
     units = units_NxF.shape[1]
     budget = (1 - share) * layers * (groups * costs[0] + units * costs[1])
@@ -174,11 +169,11 @@ def counts_by_layer_within(
     return kept[:, :groups].sum(axis=1), kept[:, groups:].sum(axis=1)
 
 
-def check_share(share: float) -> None:
-    """Raise `UserError` for a share of the FLOPs that is not in 0..1."""
+def check_share(share: float, where: str) -> None:
+    """Raise `UserError` for a share to prune that is not in 0..1."""
     check(
         0 <= share < 1,
-        where="--flops",
+        where=where,
         found=share,
         expected="a share to prune: 0 or more, and less than 1",
     )

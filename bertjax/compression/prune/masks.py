@@ -5,7 +5,7 @@ with 1 it is as it was. Masks have an axis of examples, so that a gradient with 
 that of each example by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -41,36 +41,51 @@ def ones(config: ModelConfig, examples: int) -> Masks:
 
 def with_masks(params: Params, masks: Masks) -> Params:
     """Return the parameters with the masks, for use within `masked`."""
+    return with_last_layers(params, {_NAME: masks.heads}, {_NAME: masks.units})
+
+
+def with_last_layers(params: Params, output: Mapping[str, Any], down: Mapping[str, Any]) -> Params:
+    """Return the parameters with more or other arrays in the last linear layer of each sublayer.
+
+    `output` is that of attention, `down` that of the feed-forward sublayer.
+    """
     encoder = params["encoder"]
     layers = encoder["layers"]
     attention, mlp = layers["attention"], layers["mlp"]
-    output = {**attention["output"], _NAME: masks.heads}
-    down = {**mlp["down"], _NAME: masks.units}
-    masked_layers = {
+    changed = {
         **layers,
-        "attention": {**attention, "output": output},
-        "mlp": {**mlp, "down": down},
+        "attention": {**attention, "output": {**attention["output"], **output}},
+        "mlp": {**mlp, "down": {**mlp["down"], **down}},
     }
-    return {**params, "encoder": {**encoder, "layers": masked_layers}}
+    return {**params, "encoder": {**encoder, "layers": changed}}
 
 
 @contextmanager
 def masked() -> Iterator[None]:
     """Let models computed in this context apply the masks that their parameters have."""
-    with nn.intercept_methods(_apply_mask):
+    with inputs_changed(_NAME, _masked):
         yield
 
 
-def _apply_mask(
-    function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
-) -> Any:
-    module = context.module
-    is_linear = isinstance(module, Linear) and context.method_name == "__call__"
-    if not is_linear or not module.has_variable("params", _NAME):
-        return function(*args, **kwargs)
-    x: Array = args[0]
+@contextmanager
+def inputs_changed(name: str, change: Callable[[Array, Linear], Array]) -> Iterator[None]:
+    """Let each linear layer that has an array `name` beside its kernel read changed inputs."""
+
+    def call(function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        if not isinstance(module, Linear) or context.method_name != "__call__":
+            return function(*args, **kwargs)
+        if not module.has_variable("params", name):
+            return function(*args, **kwargs)
+        return function(change(args[0], module), *args[1:], **kwargs)
+
+    with nn.intercept_methods(call):
+        yield
+
+
+def _masked(x: Array, module: Linear) -> Array:
     mask: Array = module.get_variable("params", _NAME)
     # Several rows of a batch may be one example, such as the choices of multiple choice.
     by_row = jnp.repeat(mask, x.shape[0] // mask.shape[0], axis=0)
     by_column = jnp.repeat(by_row, x.shape[-1] // mask.shape[-1], axis=1)
-    return function(x * by_column[:, None, :].astype(x.dtype), *args[1:], **kwargs)
+    return x * by_column[:, None, :].astype(x.dtype)

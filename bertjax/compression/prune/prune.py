@@ -31,22 +31,18 @@ from bertjax.finetuning.load import THRESHOLDS, thresholds_of
 from bertjax.given_files import place_of
 from bertjax.interop.checkpoints.families.matching import matching_family
 from bertjax.interop.programs.onnx.export import PROGRAM
-from bertjax.model.functional import TASKS
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks import registry
 from bertjax.training import checkpoint
-from bertjax.training.provenance import data_record
-from bertjax.training.saved_model import IMPORTED, saved_checkpoint, write_model
+from bertjax.training.saved_model import facts_of_source, saved_checkpoint, write_model
 
 CHANGES = "pruned"  # field of the checkpoint's `meta` with a line of text for each change
 ORIGIN = "pruned_from"
 MEASURED_ON = "importance measured on: "
 KEPT = "kept"  # field with the numbers of the layers, heads and units that stay
-_OF_SOURCE = (data_record.DATA, data_record.ROWS, data_record.MANIFEST, TASKS, IMPORTED)
-"""Fields of the source's `meta` that are true of the pruned model too."""
 
 
 class Pruned(NamedTuple):
@@ -186,9 +182,8 @@ def _write(part: epath.Path, model: Model) -> None:
     source = model.source
     saved = checkpoint.read_checkpoint_config(source.folder)
     config = dataclasses.replace(saved, model=_with_own_settings(saved.model, model.config))
-    record = checkpoint.read_meta(source.folder)
     facts: Mapping[str, Any] = {
-        **{name: record[name] for name in _OF_SOURCE if name in record},
+        **facts_of_source(source.folder),
         ORIGIN: str(source.folder),
         CHANGES: model.changes,
         KEPT: model.kept,

@@ -70,7 +70,7 @@ class PruneOptions:
     """The number of units that stay is a multiple of this."""
     by_layer: bool = False
     """Each layer loses as many heads and units as it can spare: the shares are those of all layers
-    together. Only an ONNX program has such a model (`by_layer.prune_program`).
+    together. Only an ONNX program has such a model (`by_layer.write_pruned_program`).
     """
 
 
@@ -195,8 +195,8 @@ def chosen_parts(
         kept["units"] = [own.tolist() for own in parts.units]
     params = model.params
     if options.refit:
-        found = grams(config, objective, params, examples.batches, progress)
-        params = refitted(config, params, parts, found)
+        products = grams(config, objective, params, examples.batches, progress)
+        params = refitted(config, params, parts, products)
     return parts, model._replace(params=params, kept=kept)
 
 

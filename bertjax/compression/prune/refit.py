@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import Array
 
+from bertjax.compression.prune.masks import inputs_changed, with_last_layers
 from bertjax.compression.prune.structure import Kept, head_columns, stack_size
 from bertjax.config import ModelConfig
 from bertjax.model.functional import Params
@@ -83,7 +83,7 @@ def grams(
     )
 
     def loss(probes: Grams, params: Params, batch: Batch) -> Array:
-        with nn.intercept_methods(_tap):
+        with inputs_changed(_PROBE, _probed):
             probed = _with_probes(params, probes, batch["input_mask"], stack)
             sums = objective.sums(probed, batch, key=None, layout=ANYWHERE)
         return objective.loss(sums, objective.counts(batch))
@@ -102,44 +102,31 @@ def _with_probes(params: Params, probes: Grams, mask: Any, stack: int) -> Params
     # The choices of multiple choice are rows of the encoder.
     rows = jnp.asarray(mask, jnp.float32).reshape(-1, mask.shape[-1])
     seen = jnp.tile(rows[None], (stack, 1, 1))
-    encoder = params["encoder"]
-    layers = encoder["layers"]
-    attention, mlp = layers["attention"], layers["mlp"]
-    output = {**attention["output"], _PROBE: probes.heads, _SEEN: seen}
-    down = {**mlp["down"], _PROBE: probes.units, _SEEN: seen}
-    probed = {
-        **layers,
-        "attention": {**attention, "output": output},
-        "mlp": {**mlp, "down": down},
-    }
-    return {**params, "encoder": {**encoder, "layers": probed}}
+    return with_last_layers(
+        params,
+        {_PROBE: probes.heads, _SEEN: seen},
+        {_PROBE: probes.units, _SEEN: seen},
+    )
 
 
-def _tap(function: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-    module = context.module
-    is_linear = isinstance(module, Linear) and context.method_name == "__call__"
-    if not is_linear or not module.has_variable("params", _PROBE):
-        return function(*args, **kwargs)
+def _probed(x: Array, module: Linear) -> Array:
     probe: Array = module.get_variable("params", _PROBE)
     seen: Array = module.get_variable("params", _SEEN)
-    return function(_tapped(args[0], probe, seen), *args[1:], **kwargs)
+    return _tapped(x, probe, seen)
 
 
-def refitted(config: ModelConfig, params: Params, kept: Kept, found: Grams) -> Params:
+def refitted(config: ModelConfig, params: Params, kept: Kept, products: Grams) -> Params:
     """Return `params` of the whole model with last layers that are solved for what is kept.
 
     Only the weights of kept heads and units are changed, and biases where there are any.
     """
-    encoder = params["encoder"]
-    layers = encoder["layers"]
-    attention, mlp = dict(layers["attention"]), dict(layers["mlp"])
+    layers = params["encoder"]["layers"]
     columns = head_columns(config, kept.heads)
-    attention["output"] = _solved(attention["output"], found.heads, columns)
-    mlp["down"] = _solved(mlp["down"], found.units, kept.units)
-    return {
-        **params,
-        "encoder": {**encoder, "layers": {**layers, "attention": attention, "mlp": mlp}},
-    }
+    return with_last_layers(
+        params,
+        _solved(layers["attention"]["output"], products.heads, columns),
+        _solved(layers["mlp"]["down"], products.units, kept.units),
+    )
 
 
 def _solved(
@@ -148,22 +135,21 @@ def _solved(
     """Return a linear layer [N, M, D] solved for those of its inputs that each layer keeps."""
     kernel = np.array(linear["kernel"], np.float32)
     width = kernel.shape[-1]
-    result = {**linear, "kernel": kernel}
+    solved = {**linear, "kernel": kernel}
     has_bias = "bias" in linear
     if has_bias:
-        result["bias"] = np.array(linear["bias"], np.float32)
+        solved["bias"] = np.array(linear["bias"], np.float32)
     for layer, stays in enumerate(columns):
         if len(stays) == products.shape[1] - 1:
             continue  # all of them
         gram = products[layer].astype(np.float64)
         flat = kernel[layer].reshape(-1, width)
         weights = flat.astype(np.float64)
-        bias = result["bias"][layer].astype(np.float64) if has_bias else np.zeros(width)
+        bias = solved["bias"][layer].astype(np.float64) if has_bias else np.zeros(width)
         # The input 1 stands for the bias.
         inputs = np.append(stays, len(gram) - 1) if has_bias else stays
         whole = np.concatenate([weights, bias[None]]) if has_bias else weights
-        everything = np.arange(len(whole))
-        target = gram[np.ix_(inputs, everything)] @ whole
+        target = gram[inputs, : len(whole)] @ whole
         left = gram[np.ix_(inputs, inputs)]
         damping = DAMPING * np.trace(left[: len(stays), : len(stays)]) / len(stays)
         # Towards the weights as they were: what the data do not tell stays.
@@ -172,5 +158,5 @@ def _solved(
         solution = np.linalg.solve(left + np.diag(penalty), target + penalty[:, None] * old)
         flat[stays] = solution[: len(stays)]
         if has_bias:
-            result["bias"][layer] = solution[-1]
-    return result
+            solved["bias"][layer] = solution[-1]
+    return solved

@@ -18,7 +18,7 @@ from bertjax.compression.figures import Figure, Measure, Predict
 from bertjax.compression.gate import check_loss, loss_text, relative_loss
 from bertjax.compression.held_out import measure_of
 from bertjax.compression.latency import Latency, Timed, measure_latency
-from bertjax.compression.measuring import Measuring
+from bertjax.compression.measuring import Measuring, predict_of
 from bertjax.compression.quantize.calibration import calibration_rows
 from bertjax.compression.quantize.form import Form
 from bertjax.compression.quantize.onnx_form import OnnxForm
@@ -31,7 +31,7 @@ from bertjax.compression.quantize.sensitivity import (
     some_rows,
 )
 from bertjax.compression.quantize.stablehlo_form import StablehloForm
-from bertjax.compression.runtimes.process import RuntimeModel, available_threads, opened
+from bertjax.compression.runtimes.process import RuntimeModel, opened
 from bertjax.errors import check
 from bertjax.interop.export_model import export_model
 from bertjax.progress import Progress
@@ -63,10 +63,6 @@ class Job:
     bound: float
     progress: Progress
 
-    @property
-    def threads(self) -> int:
-        return self.measuring.threads or available_threads()
-
     def write(self, part: Path, target: str, license: str) -> None:
         """Write the files of the output into the empty folder `part`; `target` is its name."""
         asked = self.measuring
@@ -80,8 +76,8 @@ class Job:
             self.run, exact, self.options.format, task=asked.task, outputs=(measure.output,)
         )
         form = self._form(exact, scratch, measure.output, rows)
-        with opened(exact, form.runtime, threads=self.threads) as model:
-            predict = _predict(model, measure.output)
+        with opened(exact, form.runtime, threads=self.measuring.threads_used) as model:
+            predict = predict_of(model, measure.output)
             before = measure.figure(predict)
             log.info("float32: %s %.4f", before.name, before.value)
             attempt = self._attempt(form, scratch, measure, before, predict)
@@ -130,8 +126,8 @@ class Job:
 
         def error(folder: Path, weight: str) -> float:
             form.write(folder, [weight])
-            with opened(folder, form.runtime, threads=self.threads) as model:
-                return relative_error(outputs, some, _predict(model, measure.output))
+            with opened(folder, form.runtime, threads=self.measuring.threads_used) as model:
+                return relative_error(outputs, some, predict_of(model, measure.output))
 
         errors = errors_of_weights(weights, error, scratch, self.progress)
         worst = sorted(errors, key=lambda name: -errors[name])
@@ -149,9 +145,9 @@ class Job:
         """Write a program with all weights as integers but the `kept` ones; load and measure it."""
         folder.mkdir()
         form.write(folder, [name for name in form.weights() if name not in kept])
-        with opened(folder, form.runtime, threads=self.threads) as model:
+        with opened(folder, form.runtime, threads=self.measuring.threads_used) as model:
             types = form.check_types(folder, model, kept)
-            figure = measure.figure(_predict(model, measure.output))
+            figure = measure.figure(predict_of(model, measure.output))
         return _Attempt(folder, kept, types, figure)
 
     def _calibration(self) -> Rows:
@@ -167,7 +163,7 @@ class Job:
         if not self.measuring.seconds:
             return {FLOAT: (), INTEGER: ()}
         config = checkpoint.read_checkpoint_config(checkpoint.find_checkpoint(self.run)[1]).model
-        with opened(attempt.folder, form.runtime, threads=self.threads) as quantized:
+        with opened(attempt.folder, form.runtime, threads=self.measuring.threads_used) as quantized:
             models = {FLOAT: Timed(model, [output]), INTEGER: Timed(quantized, [output])}
             return measure_latency(
                 models, config.vocab_size, config.max_length, seconds=self.measuring.seconds
@@ -198,14 +194,10 @@ class Job:
             after=variants[1],
             max_loss=self.bound,
             license=license,
-            threads=self.threads,
+            threads=self.measuring.threads_used,
             tags=(options.format, f"int{options.bits}"),
             notes=notes,
         )
-
-
-def _predict(model: RuntimeModel, output: str) -> Predict:
-    return lambda inputs: model.predict(inputs, [output])[output]
 
 
 def _put_files(part: Path, exact: Path, quantized: Path, form: Form) -> None:

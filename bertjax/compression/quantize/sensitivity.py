@@ -34,12 +34,12 @@ def relative_error(
     """Return the norm of the difference of two models' outputs, over that of the exact one."""
     difference, norm = 0.0, 0.0
     for output, inputs in zip(exact, rows, strict=True):
-        found = predict(inputs)
+        quantized = predict(inputs)
         if output.ndim == 3:
             # Outputs at padding are read by nobody.
             real = inputs["input_mask"].astype(bool)
-            output, found = output[real], found[real]
-        difference += float(np.sum(np.square(found - output, dtype=np.float64)))
+            output, quantized = output[real], quantized[real]
+        difference += float(np.sum(np.square(quantized - output, dtype=np.float64)))
         norm += float(np.sum(np.square(output, dtype=np.float64)))
     return float(np.sqrt(difference / max(norm, np.finfo(np.float64).tiny)))
 

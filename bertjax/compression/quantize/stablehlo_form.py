@@ -88,11 +88,11 @@ class StablehloForm:
                 # Half a byte left over at the end of a layer is stored too.
                 size = layers * -(-array.size // layers * bits // 8)
                 expected = Stored(INTEGERS[bits], size)
-            found = model.stored.get(name)
+            stored = model.stored.get(name)
             check(
-                found is not None and tuple(found) == expected,
+                stored is not None and tuple(stored) == expected,
                 where=f"{folder.name}: {name}",
-                found="no such array" if found is None else f"{found[0]}, {found[1]:,} bytes",
+                found="no such array" if stored is None else f"{stored[0]}, {stored[1]:,} bytes",
                 expected=f"{expected.dtype}, {expected.bytes:,} bytes",
             )
         totals: dict[str, int] = {}

@@ -1,12 +1,13 @@
 """Configuration of replaced-token detection: the generator, and the weights of the two losses."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bertjax.config.field_types import check_fields
 from bertjax.config.model import ModelConfig
-from bertjax.config.range_checks import not_negative, positive
+from bertjax.config.range_checks import must_equal, not_negative, positive
 from bertjax.errors import check
 
 
@@ -98,13 +99,7 @@ def check_replaced(config: Any) -> None:
         "finetune.tasks": config.finetune.tasks,
         "distill.teacher": config.distill.teacher,
     }
-    for name, value in others.items():
-        check(
-            not value,
-            where="replaced.generator",
-            found=f"{config.replaced.generator} beside {name}",
-            expected="none",
-        )
+    _check_unset(config.replaced.generator, others, expected="none")
     check(
         config.data.sentence_objective == "none",
         where="data.sentence_objective",
@@ -113,28 +108,18 @@ def check_replaced(config: Any) -> None:
     )
     if config.replaced.is_disentangled:
         _check_disentangled(config)
-    plain = {
-        "data.objective": (config.data.objective, "masked"),
-        "data.causal_share": (config.data.causal_share, 0.0),
-        "model.mlm_shifted": (config.model.mlm_shifted, False),
-    }
-    for name, (found, expected) in plain.items():
-        check(
-            found == expected,
-            where=name,
-            found=found,
-            expected=f"{expected}, for replaced-token detection",
-        )
+    reason = "for replaced-token detection"
+    must_equal("data", config.data, reason, objective="masked", causal_share=0.0)
+    must_equal("model", config.model, reason, mlm_shifted=False)
     # A generator's layers are not the model's, so what counts layers would mean two things.
-    neutral = {"freeze": "none", "freeze_layers": 0, "layer_decay": 1.0}
-    for name, value in neutral.items():
-        found = getattr(config.optimizer, name)
-        check(
-            found == value,
-            where=f"optimizer.{name}",
-            found=found,
-            expected=f"{value}, for replaced-token detection, which trains two networks",
-        )
+    must_equal(
+        "optimizer",
+        config.optimizer,
+        f"{reason}, which trains two networks",
+        freeze="none",
+        freeze_layers=0,
+        layer_decay=1.0,
+    )
     # The model is taken from elsewhere later, and checked then.
     if not config.model_from_init:
         check_discriminator(config.model, config.replaced)
@@ -150,12 +135,17 @@ def _check_disentangled(config: Any) -> None:
         "optimizer.mixout": config.optimizer.mixout,
         "train.ema_decay": config.train.ema_decay,
     }
-    for name, is_set in others.items():
+    _check_unset("disentangled", others, expected="tied or none")
+
+
+def _check_unset(generator: str, others: Mapping[str, object], expected: str) -> None:
+    """Raise `UserError` for the first of other settings that is set beside a generator."""
+    for name, value in others.items():
         check(
-            not is_set,
+            not value,
             where="replaced.generator",
-            found=f"disentangled beside {name}",
-            expected="tied or none",
+            found=f"{generator} beside {name}",
+            expected=expected,
         )
 
 

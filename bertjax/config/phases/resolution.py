@@ -183,12 +183,12 @@ def _changed(config: Run, changes: dict[str, Any], *, is_first: bool) -> Run:
 def _check_begin(span: dict[str, str], begin: int) -> None:
     if FROM not in span:
         return
-    found = count_of(span[FROM], FROM)
-    what = "overlap" if found < begin else "gap"
+    given = count_of(span[FROM], FROM)
+    what = "an overlap" if given < begin else "a gap"
     check(
-        found == begin,
+        given == begin,
         where=FROM,
-        found=f"{found}, an {what}" if found < begin else f"{found}, a {what}",
+        found=f"{given}, {what}",
         expected=f"{begin}, where the phase before it ends",
     )
 

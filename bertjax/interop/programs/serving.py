@@ -62,7 +62,7 @@ class ServedModel:
         """Return the model with another function that reads its parameters."""
         return dataclasses.replace(self, read=read)
 
-    def with_params(self, params: Mapping[str, np.ndarray]) -> "ServedModel":
+    def with_params(self, params: Mapping[str, Any]) -> "ServedModel":
         """Return the model with other stored parameters."""
         return dataclasses.replace(self, params=params)
 

@@ -253,8 +253,7 @@ def fused(
         """Attention for one device's rows and heads; `rows` and `heads` are their numbers."""
         # The kernel sees a part of the rows and heads. With their numbers it draws the bits of the
         # whole array, so that a mesh and gradient accumulation do not change the masks.
-        total = jnp.full(1, num_heads, jnp.int32)
-        seed = jnp.concatenate([words, heads[:1], total, rows])
+        seed = random_bits.score_seed(words, heads, num_heads, rows)
         if platform == "gpu":
             gpu_static = gpu_attention.Static(rate, window, interpret)
             return gpu_attention.gpu_attention(gpu_static, q, k, v, (queries, keys), seed)

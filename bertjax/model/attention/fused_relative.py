@@ -53,7 +53,7 @@ def fused_relative(
             _taken(of_keys_RxM, rows[-2::-1]).T,
             _taken(of_queries_RxM * static.scale, rows[1:]).T,
         )
-        seed = jnp.concatenate([words, heads[:1], jnp.full(1, total, jnp.int32), numbers])
+        seed = random_bits.score_seed(words, heads, total, numbers)
         return kernel.tpu_relative_attention(static, qkv, tables, (queries, keys), seed)
 
     per_row, vectors = ("batch", None), (None, "heads")

@@ -31,6 +31,15 @@ def rotation(config: ModelConfig, positions_BxL: Array, base: float) -> Rotation
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
+def rotations(config: ModelConfig, positions_BxL: Array) -> tuple[Rotation, Rotation] | None:
+    """Return the rotations of global and of local layers; None without rotary positions."""
+    if config.positions != "rotary":
+        return None
+    local_base = config.rotary_base_local or config.rotary_base
+    in_global = rotation(config, positions_BxL, config.rotary_base)
+    return in_global, rotation(config, positions_BxL, local_base)
+
+
 def frequencies(config: ModelConfig, base: float) -> np.ndarray:
     """Return what the angle of each pair grows by from position to position, float32 [K / 2].
 

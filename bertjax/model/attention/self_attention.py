@@ -82,8 +82,10 @@ class SelfAttention(nn.Module):
         """Return the sublayer's output; `kept` is `x` again, as in `layers.linear`."""
         c, layout, length = self.config, self.layout, x_BxLxD.shape[1]
         rotation = _rotation(surroundings, is_global)
+        is_long = kernels.long_attention(c, length, is_global, layout)
+        key = None if deterministic or is_long else self.make_rng("dropout")
         kept_mixed = None
-        if kernels.long_attention(c, length, is_global, layout):
+        if is_long:
             mixed, kept_mixed = fused_long(
                 c,
                 self._grouped(x_BxLxD, kept),
@@ -92,20 +94,18 @@ class SelfAttention(nn.Module):
                 angles=None if rotation is None else rotation.packed,
                 layout=layout,
             )
+        elif kernels.relative_attention(c, length, layout):
+            assert surroundings.relative_RxD is not None
+            mixed, kept_mixed = fused_relative(
+                c,
+                self._grouped(x_BxLxD, kept),
+                surroundings.segments,
+                self._relative_vectors(surroundings.relative_RxD),
+                key=key,
+                layout=layout,
+            )
         else:
-            key = None if deterministic else self.make_rng("dropout")
-            vectors_RxD = surroundings.relative_RxD
-            if vectors_RxD is not None and kernels.relative_attention(c, length, layout):
-                mixed, kept_mixed = fused_relative(
-                    c,
-                    self._grouped(x_BxLxD, kept),
-                    surroundings.segments,
-                    self._relative_vectors(vectors_RxD),
-                    key=key,
-                    layout=layout,
-                )
-            else:
-                mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
+            mixed = self._attention(x_BxLxD, surroundings, rotation, is_global, key)
         if kept_mixed is not None and (c.value_gate or c.norm_inside):
             # These read the result once more in the backward pass, so that it must be the kept one.
             mixed, kept_mixed = kept_mixed, None

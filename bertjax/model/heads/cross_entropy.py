@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bertjax.model.heads.soft_targets import weighted_sum
+
 # Number of entries whose logits are in memory at a time. Matrix products with fewer than 256 rows
 # are slow.
 MAX_ROWS, MIN_ROWS = 1024, 256
@@ -56,12 +58,12 @@ def cross_entropy_sums(
     """
     weights = weights.astype(jnp.float32)
     # Without argmax, because compilers for CPUs compute an argmax one element at a time.
-    correct = _sum((picked >= highest).astype(jnp.float32), weights)
-    nll = _sum(log_total - picked, weights)
+    correct = weighted_sum((picked >= highest).astype(jnp.float32), weights)
+    nll = weighted_sum(log_total - picked, weights)
     weight = jnp.sum(weights)
     if not z_loss:
         return CrossEntropy(nll, correct, weight, nll)
-    squares = _sum(jnp.square(log_total), weights)
+    squares = weighted_sum(jnp.square(log_total), weights)
     return CrossEntropy(nll + z_loss * squares, correct, weight, jax.lax.stop_gradient(nll))
 
 
@@ -89,11 +91,6 @@ def _compared(logits: Array, picked: Array) -> _Compared:
 
 def _is_label(logits: Array, labels: Array) -> Array:
     return jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == labels[..., None]
-
-
-def _sum(values: Array, weights: Array) -> Array:
-    # Entries of weight 0 are set to 0 before the product, because their loss may be infinite.
-    return jnp.sum(jnp.where(weights > 0, values, 0) * weights)
 
 
 def product_cross_entropy(

@@ -30,6 +30,9 @@ def soft_binary_losses(logits: Array, taught: Array, temperature: float) -> Arra
 
 
 def weighted_sum(losses: Array, weights: Array) -> Array:
-    """Return the sum of losses times weights; entries of weight 0 add nothing, not even NaN."""
+    """Return the sum of losses times weights; entries of weight 0 add nothing, not even NaN.
+
+    The product alone would leave it, because 0 times NaN or infinity is NaN.
+    """
     weights = weights.astype(jnp.float32)
     return jnp.sum(jnp.where(weights > 0, losses, 0) * weights)

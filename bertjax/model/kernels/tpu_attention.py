@@ -31,6 +31,8 @@ MASKED = float(jnp.finfo(jnp.float32).min)
 # the time of softmax and dropout.
 VECTOR_OPERATIONS = {"forward": 6, "backward": 12, "dropout": 20}
 MATRIX_PER_VECTOR = 32
+# Of a v5e's matrix units, in which the compiler's cost estimates are stated.
+FLOPS_PER_CYCLE = 4 * 2 * 128**2
 
 
 class Static(NamedTuple):
@@ -97,6 +99,12 @@ def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
 tpu_attention.defvjp(_forward, _backward)
 
 
+def rows_of_block(batch: int, length: int) -> int:
+    """Return how many rows of this length a block has: a divisor of the batch."""
+    most = min(batch, max(1, MAX_TOKENS // length))
+    return next(n for n in range(most, 0, -1) if batch % n == 0)
+
+
 def _call(
     direction: str, static: Static, arrays: Any, segments: Any, seed: Array, outputs: int
 ) -> Any:
@@ -104,8 +112,7 @@ def _call(
     head_width, rate, interpret = static
     q = arrays[0]
     batch, length, width = q.shape
-    max_rows = min(batch, max(1, MAX_TOKENS // length))
-    block_rows = next(n for n in range(max_rows, 0, -1) if batch % n == 0)
+    block_rows = rows_of_block(batch, length)
     # A TPU's blocks have last axes of a multiple of 8 by a multiple of 128, or whole ones
     # (docs.jax.dev, Pallas TPU). So segments get an axis of 1, which is whole.
     block = pl.BlockSpec((block_rows, length, LANES), lambda b, g: (b, 0, g))

@@ -18,7 +18,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.kernels.tpu_attention import LANES, MASKED, product
+from bertjax.model.kernels.tpu_attention import FLOPS_PER_CYCLE, LANES, MASKED, product
 
 SUBLANES = 8  # rows of a vector register
 CORES = 2  # of a v4 or v5p; each takes a half of the vocabulary
@@ -31,7 +31,6 @@ ENTRIES = (512, 384, 256, 128)  # entries of a tile
 # A v5e's cycles besides those of the products, by the compiler's schedule (docs/architecture.md).
 ROW_CYCLES = {"forward": (70, 7.5), "backward": (110, 47)}  # of 128 rows; of 128 x 128 of a table
 ENTRY_CYCLES = {"forward": 4, "backward": 21}  # of 8 x 128 numbers of the vectors
-FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
 
 
 Interpret = bool | pltpu.InterpretParams

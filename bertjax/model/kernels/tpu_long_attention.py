@@ -24,7 +24,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.kernels.tpu_attention import LANES
+from bertjax.model.kernels.tpu_attention import FLOPS_PER_CYCLE, LANES
 from bertjax.model.kernels.tpu_long_bodies import backward_body, forward_body
 from bertjax.model.kernels.tpu_long_rows import BLOCK, MAX_TILE, Static, Tiling, tiling
 
@@ -34,7 +34,6 @@ from bertjax.model.kernels.tpu_long_rows import BLOCK, MAX_TILE, Static, Tiling,
 SCORE_CYCLES = {"forward": 1.5, "backward": 0}
 TOKEN_CYCLES = {"forward": 250, "backward": 425}
 WINDOW_TOKEN_CYCLES = {"forward": 425, "backward": 660}
-FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
 
 
 def fits(

@@ -24,6 +24,7 @@ from bertjax.model.kernels.tpu_long_rows import (
     columns_of,
     of_head,
     over_rows,
+    place,
     prepare,
     rotated,
     rotated_queries,
@@ -142,7 +143,7 @@ def backward_body(  # type: ignore[no-untyped-def]
     @pl.when(step == steps - 1)
     def _():  # type: ignore[no-untyped-def]
         def rows(t, _):  # type: ignore[no-untyped-def]
-            here = pl.ds(pl.multiple_of(t * LANES, LANES), LANES)
+            here = place(t)
             d_keys = rotated(static, columns_of(columns_dk, cut, t), angles, here, -1)
             d_qkv[0, here, KEYS] = d_keys.astype(d_qkv.dtype).T
             d_qkv[0, here, VALUES] = columns_of(columns_dv, cut, t).astype(d_qkv.dtype).T

@@ -72,6 +72,17 @@ def _largest_divisor(length: int, limit: int) -> int:
     return next(size for size in sizes if length % size == 0)
 
 
+def place(t: Any) -> Any:
+    """Return the place of 128 tokens, tile `t`, in a row."""
+    return pl.ds(pl.multiple_of(t * LANES, LANES), LANES)
+
+
+def equal_rows(numbers: Array) -> Array:
+    """Return 128 numbers along lanes as 128 rows of equal numbers, int32 [128, 128]."""
+    wide = jnp.broadcast_to(numbers.astype(jnp.float32), (LANES, LANES))
+    return wide.T.astype(jnp.int32)
+
+
 def write_segments(cut: Tiling, key_segments: Any, segments: Any) -> None:
     """Write the segments of the row's keys, padded: all groups of heads have the same."""
     length, padding = key_segments.shape[2], cut.padding
@@ -80,9 +91,7 @@ def write_segments(cut: Tiling, key_segments: Any, segments: Any) -> None:
 
     def rows(t, _):  # type: ignore[no-untyped-def]
         here, there = _padded_place(cut, t)
-        # The numbers of 128 keys along lanes become 128 rows of equal numbers.
-        numbers = key_segments[0, :, here].astype(jnp.float32)
-        segments[there, :] = jnp.broadcast_to(numbers, (LANES, LANES)).T.astype(jnp.int32)
+        segments[there, :] = equal_rows(key_segments[0, :, here])
         return _
 
     over_rows(length // LANES, rows)
@@ -119,15 +128,14 @@ def _edges(cut: Tiling, length: int) -> list[Any]:
 
 def _padded_place(cut: Tiling, t: Any) -> tuple[Any, Any]:
     """Return the place of 128 tokens in the row, and in the padded row."""
-    here = pl.ds(pl.multiple_of(t * LANES, LANES), LANES)
-    return here, pl.ds(pl.multiple_of(t * LANES + cut.padding, HALF), LANES)
+    return place(t), pl.ds(pl.multiple_of(t * LANES + cut.padding, HALF), LANES)
 
 
 def transpose_rows(rows: Any, columns: Any, *zeroed: Any) -> None:
     """Write `columns`, and zeros in the arrays `zeroed` of the same shape."""
 
     def tile(t, _):  # type: ignore[no-untyped-def]
-        here = pl.ds(pl.multiple_of(t * LANES, LANES), LANES)
+        here = place(t)
         columns[:, here] = rows[here, :].T
         # In this loop, because the compiler would move stores behind it into each iteration.
         for array in zeroed:
@@ -150,7 +158,7 @@ def columns_of(padded: Any, cut: Tiling, t: Any) -> Array:
     """Return the columns of 128 tokens of the row, [128, 128], from those of the padded row."""
 
     def tile(n):  # type: ignore[no-untyped-def]
-        return padded[:, pl.ds(pl.multiple_of(n * LANES, LANES), LANES)]
+        return padded[:, place(n)]
 
     first = t + cut.padding // LANES
     if cut.padding % LANES == 0:

@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.kernels.tpu_attention import LANES, MAX_TOKENS
+from bertjax.model.kernels.tpu_attention import FLOPS_PER_CYCLE, LANES, MAX_TOKENS, rows_of_block
 from bertjax.model.kernels.tpu_relative_bodies import backward_body, forward_body
 from bertjax.model.kernels.tpu_relative_rows import Static
 
@@ -31,7 +31,6 @@ DROPOUT_CYCLES = {"forward": 3, "backward": 2}
 TOKEN_CYCLES = {"forward": 600, "backward": 1800}
 # A v4 and earlier chips, which have no more than 16 MiB, cannot turn each row by lanes of its own.
 LEAST_MEMORY = 32 << 20
-FLOPS_PER_CYCLE = 4 * 2 * 128**2  # in which the compiler's cost estimates are stated
 
 
 class Tables(NamedTuple):
@@ -118,8 +117,7 @@ def _call(
     qkv = arrays[0]
     batch, length = qkv.shape[:2]
     groups, heads = qkv.shape[2] // (3 * LANES), LANES // static.head_width
-    most = min(batch, max(1, MAX_TOKENS // length))
-    rows = next(n for n in range(most, 0, -1) if batch % n == 0)
+    rows = rows_of_block(batch, length)
     wide = pl.BlockSpec((rows, length, 3 * LANES), lambda g, b: (b, 0, g))
     block = pl.BlockSpec((rows, length, LANES), lambda g, b: (b, 0, g))
     sums = pl.BlockSpec((rows, 1, heads, length), lambda g, b: (b, g, 0, 0))
@@ -139,15 +137,14 @@ def _call(
         jax.ShapeDtypeStruct((batch, length, groups * LANES), qkv.dtype),
         jax.ShapeDtypeStruct((batch, groups, heads, length), jnp.float32),
     ]
+    read = tuple(jnp.roll(table, 1, axis=1) for table in tables)
     if direction == "backward":
         body = backward_body
+        read += tuple(tables)
         in_specs, out_specs = [wide, block, block, sums], [wide, table, table]
         summed = jax.ShapeDtypeStruct(tables.keys.shape, jnp.float32)
         out_shape = [jax.ShapeDtypeStruct(qkv.shape, qkv.dtype), summed, summed]
         scratch += [columns] * 2 + [pltpu.VMEM((heads, length, length), qkv.dtype)] * 2
-    read = tuple(jnp.roll(table, 1, axis=1) for table in tables)
-    if direction == "backward":
-        read += tuple(tables)
     in_specs = [segment, segment, *[table] * len(read), *in_specs]
     return pl.pallas_call(
         partial(body, static=static),

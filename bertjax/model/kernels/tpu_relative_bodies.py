@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 
 from bertjax.model.kernels.tpu_attention import MASKED, heads, product
 from bertjax.model.kernels.tpu_long_bodies import FLOOR
-from bertjax.model.kernels.tpu_long_rows import KEYS, QUERIES, VALUES, alone, of_head
+from bertjax.model.kernels.tpu_long_rows import KEYS, QUERIES, VALUES, alone, of_head, place
 from bertjax.model.kernels.tpu_relative_rows import (
     Static,
     distances_of,
@@ -20,7 +20,6 @@ from bertjax.model.kernels.tpu_relative_rows import (
     kept,
     opposite,
     over_tiles,
-    place,
     rows_of,
     scaled,
     scores_of,

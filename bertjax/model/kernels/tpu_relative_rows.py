@@ -23,7 +23,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from bertjax.model.kernels.tpu_attention import LANES, heads, product
-from bertjax.model.kernels.tpu_long_rows import KEYS, QUERIES
+from bertjax.model.kernels.tpu_long_rows import KEYS, QUERIES, equal_rows, place
 from bertjax.model.random_bits import score_mask
 
 
@@ -53,11 +53,6 @@ def over_tiles(length: int, body: Any, at_once: int = 1) -> None:
     jax.lax.fori_loop(0, length // LANES, body, 0, unroll=at_once)
 
 
-def place(t: Any) -> Any:
-    """Return the place of tile `t` in a row."""
-    return pl.ds(pl.multiple_of(t * LANES, LANES), LANES)
-
-
 def distances_of(length: int, t: Any) -> Any:
     """Return the place in a table of the L + 128 distances that tile `t` meets."""
     return pl.ds(pl.multiple_of(length - LANES - t * LANES, LANES), length + LANES)
@@ -68,18 +63,17 @@ def scaled(static: Static, qkv: Any, row: Any, here: Any) -> Array:
 
 
 def write_segments(key_segments, segments, row, here):  # type: ignore[no-untyped-def]
-    """Write the segments of a tile's keys: 128 numbers along lanes become rows of equal numbers."""
-    numbers = key_segments[row, :, here].astype(jnp.float32)
-    segments[here, :] = jnp.broadcast_to(numbers, (LANES, LANES)).T.astype(jnp.int32)
+    """Write the segments of a tile's keys."""
+    segments[here, :] = equal_rows(key_segments[row, :, here])
 
 
-def skew_keys(static, queries_of, qkv, found, row, t):  # type: ignore[no-untyped-def]
+def skew_keys(static, queries_of, qkv, target, row, t):  # type: ignore[no-untyped-def]
     """Write what the keys of tile `t` score with the distances of all queries."""
     here, length = place(t), qkv.shape[1]
     k_TxW = qkv[row, here, KEYS]
     for head, lanes in heads(static.head_width):
         vectors = queries_of[:, distances_of(length, t)]
-        found[head, here, :] = skewed(product(jnp.where(lanes, k_TxW, 0), vectors, 1, 0))
+        target[head, here, :] = skewed(product(jnp.where(lanes, k_TxW, 0), vectors, 1, 0))
 
 
 def scores_of(keys_of, qkv, row, q_TxW, t):  # type: ignore[no-untyped-def]

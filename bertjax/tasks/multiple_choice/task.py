@@ -17,6 +17,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Params
+from bertjax.model.heads.soft_targets import weighted_sum
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.encode_pairs import encode_pairs
@@ -90,7 +91,7 @@ class Choice(LinearHeadTask):
         losses = -jnp.sum(targets * log_probs, axis=-1)
         right = (jnp.argmax(logits, axis=-1) == batch["labels"]).astype(jnp.float32)
         return {
-            "loss": jnp.sum(jnp.where(weights > 0, losses, 0) * weights),
+            "loss": weighted_sum(losses, weights),
             "accuracy": jnp.sum(right * weights),
             "count": jnp.sum(weights),
         }

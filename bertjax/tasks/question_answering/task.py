@@ -12,7 +12,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Params
-from bertjax.model.heads.soft_targets import soft_losses
+from bertjax.model.heads.soft_targets import soft_losses, weighted_sum
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
@@ -121,7 +121,7 @@ class Spans(LinearHeadTask):
         losses = jnp.mean(jax.nn.logsumexp(logits, axis=1) - true_logits, axis=-1)
         right = jnp.all(jnp.argmax(logits, axis=1) == positions, axis=-1).astype(jnp.float32)
         return {
-            "loss": jnp.sum(jnp.where(weights > 0, losses, 0) * weights),
+            "loss": weighted_sum(losses, weights),
             "span_accuracy": jnp.sum(right * weights),
             "count": jnp.sum(weights),
         }

@@ -13,6 +13,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model import functional
 from bertjax.model.functional import DECODER_GROUPS, Params
+from bertjax.model.heads.soft_targets import weighted_sum
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
@@ -187,8 +188,7 @@ class Seq2Seq:
             targets += e * jnp.mean(logits, axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - targets
         correct = (jnp.argmax(logits, axis=-1) == labels_BxT) * weights_BxT
-        # where, since a weight of 0 does not remove NaN: 0 * NaN is NaN.
-        loss = jnp.sum(jnp.where(weights_BxT > 0, losses, 0) * weights_BxT)
+        loss = weighted_sum(losses, weights_BxT)
         return {"loss": loss, "correct": jnp.sum(correct), "count": jnp.sum(weights_BxT)}
 
     def outputs(self, logits: Array) -> Array:

@@ -42,11 +42,9 @@ def take_student(config: Config, overrides: Collection[str] = ()) -> tuple[Confi
     `UserError` where there is no teacher, or where its layers cannot be mapped to the student's.
     """
     teacher = open_teacher(config.distill.teacher, config.mesh)
-    if config.init_from:
-        taken = take_initial_model(dataclasses.replace(config, model_from_init=True), overrides)
-    else:
-        asked = dataclasses.replace(config, model_from_init=True)
-        taken = take_initial_model(asked, overrides, initial=student_of(config, teacher))
+    asked = dataclasses.replace(config, model_from_init=True)
+    initial = None if config.init_from else student_of(config, teacher)
+    taken = take_initial_model(asked, overrides, initial=initial)
     # The text has its tokenizer; the folder of the teacher may be moved.
     taken = dataclasses.replace(
         taken, model_from_init=config.model_from_init, tokenizer=config.tokenizer

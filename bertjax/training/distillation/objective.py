@@ -12,6 +12,8 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from bertjax.config import DistillConfig, ModelConfig
+from bertjax.config.distill import TERMS
+from bertjax.masking.dynamic import put_predicted
 from bertjax.model import attention_inside, functional
 from bertjax.model.functional import DISTILLATION, TEACHER, Params
 from bertjax.model.heads.soft_targets import soft_losses, weighted_sum
@@ -20,7 +22,7 @@ from bertjax.model.network import Encoded
 from bertjax.training import pretraining_loss
 from bertjax.training.distillation import terms
 from bertjax.training.pretraining import Pretraining
-from bertjax.training.pretraining_loss import Sums
+from bertjax.training.pretraining_loss import Sums, is_token
 from bertjax.types import Batch
 
 EMBEDDINGS, HIDDEN = "embeddings", "hidden"
@@ -67,15 +69,7 @@ class DistilledPretraining:
     @cached_property
     def weights(self) -> dict[str, float]:
         """The weight of each term that is learned."""
-        settings = self.settings
-        by_term = {
-            "soft": settings.soft_weight,
-            "cosine": settings.cosine_weight,
-            "embedding": settings.embedding_weight,
-            "hidden": settings.hidden_weight,
-            "attention": settings.attention_weight,
-            "relation": settings.relation_weight,
-        }
+        by_term = {term: getattr(self.settings, f"{term}_weight") for term in TERMS}
         return {term: weight for term, weight in by_term.items() if weight > 0}
 
     @property
@@ -131,7 +125,7 @@ class DistilledPretraining:
             elif term == "attention":
                 counts[term] = jnp.sum(terms.is_seen(batch))
             else:
-                counts[term] = jnp.sum(terms.is_token(batch))
+                counts[term] = jnp.sum(is_token(batch))
         return counts
 
     def sums(
@@ -173,18 +167,18 @@ class DistilledPretraining:
 
     def _cosine(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
         own, taught = encoded.own.hidden_BxLxD, encoded.taught.hidden_BxLxD
-        return terms.cosine_sum(own, taught, terms.is_token(batches.own))
+        return terms.cosine_sum(own, taught, is_token(batches.own))
 
     def _embedding(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
         own = self._projected(params.own, EMBEDDINGS, encoded.own.embedded_BxLxD)
-        return terms.square_sum(own, encoded.taught.embedded_BxLxD, terms.is_token(batches.own))
+        return terms.square_sum(own, encoded.taught.embedded_BxLxD, is_token(batches.own))
 
     def _hidden(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
         total = jnp.zeros(())
         for number, taught_number in self._pairs:
             own = self._projected(params.own, HIDDEN, _output(encoded.own, number))
             taught = _output(encoded.taught, taught_number)
-            total += terms.square_sum(own, taught, terms.is_token(batches.own))
+            total += terms.square_sum(own, taught, is_token(batches.own))
         return total
 
     def _attention(self, params: _Both, batches: _Both, encoded: _Both, layout: Layout) -> Array:
@@ -208,7 +202,7 @@ class DistilledPretraining:
             self.teacher, params.taught, encoded.taught, layer, layout
         )
         heads = self.settings.relation_heads or self.teacher.num_attention_heads
-        seen, tokens = terms.is_seen(batches.own), terms.is_token(batches.own)
+        seen, tokens = terms.is_seen(batches.own), is_token(batches.own)
         total = jnp.zeros(())
         for own_vectors, taught_vectors in zip(own, taught, strict=True):
             total += terms.relation_sum(own_vectors, taught_vectors, heads, seen, tokens)
@@ -275,8 +269,5 @@ def unmasked(batch: Batch) -> Batch:
     """Return the batch with the true ids where words were masked."""
     if "masked_lm_ids" not in batch:
         return batch
-    ids, positions = jnp.asarray(batch["input_ids"]), jnp.asarray(batch["masked_lm_positions"])
-    # Entries that are padding all have the position 0, so theirs is moved behind the row's end.
-    places = jnp.where(batch["masked_lm_weights"] > 0, positions, ids.shape[1])
-    rows = jnp.arange(ids.shape[0])[:, None]
-    return {**batch, "input_ids": ids.at[rows, places].set(batch["masked_lm_ids"], mode="drop")}
+    ids, words = jnp.asarray(batch["input_ids"]), jnp.asarray(batch["masked_lm_ids"])
+    return {**batch, "input_ids": put_predicted(ids, batch, words)}

@@ -11,17 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertjax.model.heads.soft_targets import weighted_sum
+from bertjax.training.pretraining_loss import is_token
 from bertjax.types import Batch
 
 # Below it, a squared length counts as this: the cosine of a vector of zeros would be 0 / 0.
 SMALLEST = 1e-24
-
-
-def is_token(batch: Batch) -> Array:
-    """Return 1 for tokens that are not padding, float32 [B, L]."""
-    if "input_mask" not in batch:
-        return jnp.ones(jnp.shape(batch["input_ids"]), jnp.float32)
-    return (jnp.asarray(batch["input_mask"]) > 0).astype(jnp.float32)
 
 
 def is_seen(batch: Batch) -> Array:

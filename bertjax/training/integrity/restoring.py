@@ -74,11 +74,10 @@ def restore_ema(folder: epath.Path, target: Any) -> Any:
 
     It is that of a run with `train.ema_decay`. Raises the errors of `restore_params`.
     """
-    group, _, name = EMA_PREFIX.rstrip("/").partition("/")
-    item = {group: {name: target}}
-    ignored = (f"{group}/",)
+    item = {"opt_state": {EMA: target}}
+    ignored = ("opt_state/",)
     tree = _restored(folder, item, ignored, False, lambda _: _read_tree(folder, item, partial=True))
-    return tree[group][name]
+    return tree["opt_state"][EMA]
 
 
 def saved_shapes(folder: epath.Path) -> dict[str, ShapeAndType]:

@@ -74,7 +74,7 @@ class MetricsLog:
         kept = [entry for entry in read_entries(run_dir) if entry["step"] <= step]
         _warn_of_gap(run_dir / FILE, kept, step)
         # Whole, under another name first: a kill here must not lose the lines of earlier steps.
-        content = b"".join(_to_lines(kept))
+        content = b"".join(entry_lines(kept))
         # A checkpoint of the same step is saved after the entries. Were they not synced, it could
         # survive a crash of the machine while the entries are lost.
         self._file = AppendedFile(run_dir / FILE, content, synced=True)
@@ -92,7 +92,7 @@ class MetricsLog:
         entries = [_json_entry(entry) for entry in entries]
         for entry in entries:
             self._remember(entry)
-        self._file.append(_to_lines(entries))
+        self._file.append(entry_lines(entries))
         self._board.add(entries)
 
     def overfitting(self, evaluations: int, since: int = 0) -> bool:
@@ -151,7 +151,8 @@ def _warn_of_gap(path: epath.Path, kept: list[dict[str, Any]], step: int) -> Non
         )
 
 
-def _to_lines(entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
+def entry_lines(entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """Return the lines of `metrics.jsonl` for these entries."""
     return to_lines(json.dumps(entry) for entry in entries)
 
 

@@ -67,9 +67,9 @@ def learning_rates(config: Config, steps: int) -> np.ndarray:
         count = max(end - phase.begin, 0)
         # Of few lengths, because each is compiled anew.
         blocks = -(-count // BLOCK)
-        found = schedule(np.arange(phase.begin, phase.begin + blocks * BLOCK))
+        of_blocks = schedule(np.arange(phase.begin, phase.begin + blocks * BLOCK))
         # A constant schedule gives one number for all steps.
-        rates[phase.begin : end] = np.broadcast_to(np.asarray(found), blocks * BLOCK)[:count]
+        rates[phase.begin : end] = np.broadcast_to(np.asarray(of_blocks), blocks * BLOCK)[:count]
     return rates
 
 

@@ -16,6 +16,7 @@ from jax import Array
 from bertjax.config import Config
 from bertjax.config.sparsity import Pattern, pattern_of
 from bertjax.model.functional import Params
+from bertjax.training.optimization.algorithms.tensors import inputs_of, is_kernel_of_layers
 
 INFINITY_BITS = 0x7F80_0000  # of float32; no magnitude is above it
 
@@ -87,10 +88,10 @@ def sparsified(config: Config, before: Params, after: Params, step: Array) -> Pa
     plan, made = plan_of(config), step + 1
     has_begun = step >= plan.begin
 
-    def held(path: Any, weights: Array) -> Array:
-        return jnp.where(has_begun & (_leaf(before, path) == 0), 0.0, weights)
+    def held(_: Any, weights: Array, old: Array) -> Array:
+        return jnp.where(has_begun & (old == 0), 0.0, weights)
 
-    kept = _map_kernels(held, after)
+    kept = _map_kernels(held, after, before)
     stage = jnp.where(made >= plan.end, plan.stages, (made - plan.begin) // plan.interval)
     on_the_way = (made > plan.begin) & ((made - plan.begin) % plan.interval == 0)
     is_due = (made == plan.end) | (on_the_way & (made < plan.end))
@@ -162,9 +163,7 @@ def _magnitudes(weights: Array) -> Array:
 
 def groups_of(path: Any, kernels: Array, group: int) -> Array:
     """Return kernels [N, in..., out...] as [N, in / M, M, out], with M = `group`."""
-    # All have one axis of inputs, but the last of attention has heads and their widths.
-    axes = 2 if path[-2].key == "output" else 1
-    inputs = math.prod(kernels.shape[1 : 1 + axes])
+    inputs = inputs_of(path, kernels)
     return kernels.reshape(kernels.shape[0], inputs // group, group, -1)
 
 
@@ -181,7 +180,7 @@ def sparsity_of(params: Params) -> Array:
 def kernels_of(params: Params) -> dict[Any, Array]:
     """Return the stacked kernels whose weights may become 0, by their paths: the layers'."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {path: weights for path, weights in leaves if _is_of_layers(path)}
+    return {path: weights for path, weights in leaves if is_kernel_of_layers(path)}
 
 
 def check_zeros(config: Config, params: Params) -> float:
@@ -201,22 +200,13 @@ def check_zeros(config: Config, params: Params) -> float:
     return float(sparsity_of(params))
 
 
-def _map_kernels(function: Callable[[Any, Array], Array], params: Params) -> Params:
-    """Return `params` with `function(path, kernels)` in place of each kernel of the layers."""
+def _map_kernels(function: Callable[..., Array], params: Params, *others: Params) -> Params:
+    """Return `params` with `function(path, kernels, ...)` in place of the layers' kernels.
 
-    def mapped(path: Any, leaf: Array) -> Array:
-        return function(path, leaf) if _is_of_layers(path) else leaf
+    The function also gets the kernels of `others`, trees like `params`.
+    """
 
-    return jax.tree_util.tree_map_with_path(mapped, params)
+    def mapped(path: Any, leaf: Array, *same: Array) -> Array:
+        return function(path, leaf, *same) if is_kernel_of_layers(path) else leaf
 
-
-def _is_of_layers(path: Any) -> bool:
-    names = [key.key for key in path]
-    return names[:2] == ["encoder", "layers"] and names[-1] == "kernel"
-
-
-def _leaf(params: Params, path: Any) -> Array:
-    node: Any = params
-    for key in path:
-        node = node[key.key]
-    return node
+    return jax.tree_util.tree_map_with_path(mapped, params, *others)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bertjax.masking.dynamic import put_predicted
 from bertjax.model.layout import Layout
 from bertjax.types import Batch
 
@@ -69,26 +70,9 @@ def corrupted(batch: Batch, samples_BxP: Array) -> tuple[Array, Array]:
     section 2).
     """
     ids = jnp.asarray(batch["input_ids"])
-    # Entries that are padding all have the position 0, so theirs is moved behind the row's end.
-    is_masked = jnp.asarray(batch["masked_lm_weights"]) > 0
-    places = jnp.where(is_masked, batch["masked_lm_positions"], ids.shape[1])
     differs = (samples_BxP != batch["masked_lm_ids"]).astype(jnp.int32)
-    return _put(ids, places, samples_BxP), _put(jnp.zeros_like(ids), places, differs)
-
-
-def _put(rows_BxL: Array, places_BxP: Array, values_BxP: Array) -> Array:
-    # A scatter for each row: with a single one every device would fetch the whole batch.
-    def put_in_row(row: Array, places: Array, values: Array) -> Array:
-        return row.at[places].set(values, mode="drop")
-
-    return jax.vmap(put_in_row)(rows_BxL, places_BxP, values_BxP)
-
-
-def is_token(batch: Batch) -> Array:
-    """Return 1 for tokens that are not padding, float32 [B, L]."""
-    if "input_mask" not in batch:
-        return jnp.ones(jnp.shape(batch["input_ids"]), jnp.float32)
-    return (jnp.asarray(batch["input_mask"]) > 0).astype(jnp.float32)
+    replaced = put_predicted(jnp.zeros_like(ids), batch, differs)
+    return put_predicted(ids, batch, samples_BxP), replaced
 
 
 def detection_sums(

@@ -16,6 +16,7 @@ from bertjax.model.functional import Params
 from bertjax.model.heads.cross_entropy import weighted_cross_entropy
 from bertjax.model.layout import Layout
 from bertjax.training.objective import Objective
+from bertjax.training.pretraining_loss import is_token
 from bertjax.training.replaced import losses, networks
 from bertjax.training.replaced.losses import DetectionSums
 from bertjax.types import Batch
@@ -67,7 +68,7 @@ class ReplacedTokens:
     def counts(self, batch: Batch) -> tuple[Array, Array]:
         """Return the numbers of masked tokens and of tokens."""
         masked = jnp.sum(jnp.asarray(batch["masked_lm_weights"]).astype(jnp.float32))
-        return masked, jnp.sum(losses.is_token(batch))
+        return masked, jnp.sum(is_token(batch))
 
     def sums(
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
@@ -93,8 +94,8 @@ class ReplacedTokens:
         seen = {**batch, "input_ids": ids}
         encoded = functional.encode(self.model, params, seen, key=keys[1], layout=layout)
         detected = functional.rtd_logits(self.model, params, encoded.hidden_BxLxD)
-        found = losses.detection_sums(detected, replaced, losses.is_token(batch))
-        return DetectionSums(mlm.loss, mlm.nll, mlm.correct, mlm.weight, *found)
+        detection = losses.detection_sums(detected, replaced, is_token(batch))
+        return DetectionSums(mlm.loss, mlm.nll, mlm.correct, mlm.weight, *detection)
 
     def loss(self, sums: DetectionSums, counts: tuple[Array, Array]) -> Array:
         """Return the weighted sum of the generator's and the discriminator's mean losses."""

@@ -257,11 +257,12 @@ def _records(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the name of the corpus and the number of the record of each row."""
     corpora = run.corpora(phase)
-    found = [corpora.order.batch(number) for number in range(span.begin, span.end)]
-    # One row of each batch in turn, as `interleave` joins them.
-    which = np.stack([each for each, _ in found], axis=1).reshape(-1)
-    records = np.stack([each for _, each in found], axis=1).reshape(-1)
-    return tuple(corpora.names[corpus] for corpus in which), records
+    batches = []
+    for number in range(span.begin, span.end):
+        which, records = corpora.order.batch(number)
+        batches.append({"corpora": which, "records": records})
+    joined = interleave(batches)
+    return tuple(corpora.names[corpus] for corpus in joined["corpora"]), joined["records"]
 
 
 def _learning_rate(run: OpenedRun, phase: Phase[Config], begin: int) -> float:

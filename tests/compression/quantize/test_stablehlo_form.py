@@ -1,12 +1,9 @@
 """Programs of jax.export whose matrices are integers."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from jax import export
 
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.compression.quantize.stablehlo_form import (
@@ -14,6 +11,7 @@ from bertjax.compression.quantize.stablehlo_form import (
     quantized_model,
     served_places,
 )
+from bertjax.compression.runtimes.programs import StablehloProgram
 from bertjax.errors import UserError
 from bertjax.finetuning.objective import ROUNDING
 from bertjax.interop.programs.serving import INPUTS, served_model, serving_function
@@ -31,19 +29,13 @@ FORMS = [
 ]
 
 
-class Runtime:
-    """What the process of a runtime tells, computed here: a process takes seconds to start."""
+def opened(folder):
+    """The program as the process of a runtime has it, here: a process takes seconds to start."""
+    return StablehloProgram(folder, 1)
 
-    def __init__(self, folder):
-        signature = json.loads((folder / "signature.json").read_text())
-        content = (folder / signature["program"]).read_bytes()
-        self.program = export.deserialize(bytearray(content))
-        with np.load(folder / signature["params"], allow_pickle=False) as arrays:
-            self.params = jax.device_put(dict(arrays))
-        self.stored = {name: (str(x.dtype), x.nbytes) for name, x in self.params.items()}
 
-    def predict(self, inputs):
-        return jax.jit(self.program.call)(self.params, *(inputs[name] for name in INPUTS))
+def predicted(program, inputs):
+    return program.arrays(program.run(program.prepare(inputs), list(program.outputs)))
 
 
 def some_rows(config, shape=(3, 9)):
@@ -73,7 +65,7 @@ def test_a_program_holds_integers_and_computes_nearly_the_same(
     exact, quantized = tmp_path / "exact", tmp_path / "int"
     form.write(exact, [])
     form.write(quantized, form.weights())
-    before, after = Runtime(exact), Runtime(quantized)
+    before, after = opened(exact), opened(quantized)
     types = form.check_types(quantized, after, ())
     kind = {8: "int8", 4: "uint8"}[bits]
     floats = sum(size for _, size in before.stored.values())
@@ -81,8 +73,8 @@ def test_a_program_holds_integers_and_computes_nearly_the_same(
     assert 0.85 < types[kind] / (floats * bits / 32) < 1
     inputs = some_rows(MODELS["bert"])
     real = inputs["input_mask"].astype(bool)
-    expected = before.predict(inputs)["mlm_logits"][real]
-    found = after.predict(inputs)["mlm_logits"][real]
+    expected = predicted(before, inputs)["mlm_logits"][real]
+    found = predicted(after, inputs)["mlm_logits"][real]
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     largest(f"logits of JAX int{bits} per {granularity}, activations {activations}", error, bound)
     assert error > 1e-4
@@ -93,7 +85,7 @@ def test_types_are_those_that_the_runtime_has_in_memory(run, tmp_path):
     form = form_of(run)
     kept = "encoder/layers/mlp/up/kernel"
     form.write(tmp_path / "kept", [name for name in form.weights() if name != kept])
-    runtime = Runtime(tmp_path / "kept")
+    runtime = opened(tmp_path / "kept")
     assert form.check_types(tmp_path / "kept", runtime, (kept,))["int8"] > 0
     with pytest.raises(
         UserError, match=rf"kept: {kept}: found float32, .* expected int8, [\d,]+ b"
@@ -119,9 +111,9 @@ def test_each_kind_of_model_has_a_program_of_integers(name, activations, tmp_pat
     form = StablehloForm(run, "hidden", options, calibration=[rows])
     form.write(tmp_path / "exact", [])
     form.write(tmp_path / "int", form.weights())
-    form.check_types(tmp_path / "int", Runtime(tmp_path / "int"), ())
-    expected = Runtime(tmp_path / "exact").predict(rows)["hidden"]
-    found = Runtime(tmp_path / "int").predict(rows)["hidden"]
+    form.check_types(tmp_path / "int", opened(tmp_path / "int"), ())
+    expected = predicted(opened(tmp_path / "exact"), rows)["hidden"]
+    found = predicted(opened(tmp_path / "int"), rows)["hidden"]
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     largest(f"hidden states in JAX, activations {activations}", error, 0.06)
 

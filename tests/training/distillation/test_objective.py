@@ -16,6 +16,7 @@ from bertjax.training import pretraining_loss
 from bertjax.training import step as steps
 from bertjax.training.distillation import terms
 from bertjax.training.distillation.objective import unmasked
+from bertjax.training.pretraining_loss import is_token
 from tests.factory import SMALL_MODEL, small_config
 from tests.training.distillation.models import (
     TEACHER_MODEL,
@@ -73,7 +74,7 @@ def expected_terms(params, batch):
     own = functional.encode(SMALL_MODEL, params, batch, keep_layers=True)
     teacher = params[TEACHER]
     taught = functional.encode(TEACHER_MODEL, teacher, batch, keep_layers=True)
-    tokens, seen = terms.is_token(batch), terms.is_seen(batch)
+    tokens, seen = is_token(batch), terms.is_seen(batch)
     kernels = {name: part["kernel"] for name, part in params[DISTILLATION].items()}
     hidden, scores = 0.0, 0.0
     for number, other in ((1, 2), (2, 4)):
@@ -217,6 +218,6 @@ def test_models_with_and_without_token_types_read_the_same_rows():
     zero = {**batch, "segment_ids": np.zeros_like(batch["segment_ids"])}
     own = functional.encode(one_type, params, zero).hidden_BxLxD
     taught = functional.encode(TEACHER_MODEL, params[TEACHER], batch).hidden_BxLxD
-    expected = terms.cosine_sum(own, taught, terms.is_token(batch))
+    expected = terms.cosine_sum(own, taught, is_token(batch))
     found = summed(objective, params, batch).terms["cosine"]
     assert float(found) == pytest.approx(float(expected), rel=1e-5)

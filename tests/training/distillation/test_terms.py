@@ -9,6 +9,7 @@ import pytest
 
 from bertjax.model.heads.soft_targets import soft_binary_losses, soft_losses, weighted_sum
 from bertjax.training.distillation import terms
+from bertjax.training.pretraining_loss import is_token
 
 torch = pytest.importorskip("torch")
 LENGTHS = [5, 3, 1]
@@ -87,7 +88,7 @@ def soft_binary_by_loop(own, taught):
 
 
 WEIGHTS = [1.0, 0.5, 0.0, 2.0]
-MASK = terms.is_token(BATCH)
+MASK = is_token(BATCH)
 CASES = {
     "cosine": (lambda a, b: terms.cosine_sum(a, b, MASK), cosine_by_loop, (3, 5, 6), (3, 5, 6)),
     "squares": (lambda a, b: terms.square_sum(a, b, MASK), square_by_loop, (3, 5, 6), (3, 5, 6)),

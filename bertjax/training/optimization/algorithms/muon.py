@@ -10,14 +10,13 @@ from jax import Array
 
 from bertjax.config import OptimizerConfig
 from bertjax.model.functional import GENERATOR, Params
+from bertjax.training.optimization.algorithms.tensors import inputs_of, is_kernel_of_layers
 
 # Coefficients and number of iterations of Muon's author (kellerjordan.github.io/posts/muon): a
 # quintic whose slope at 0 is as large as possible. Singular values end between about 0.7 and 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 MATRIX, OTHER = "matrix", "other"
-# Of the layers' kernels these have heads and their widths as inputs, the others one axis.
-TWO_INPUT_AXES = "output"
 
 
 def muon(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -40,11 +39,8 @@ def kinds(params: Params) -> Params:
     """Return for each parameter which of the two algorithms it has: MATRIX or OTHER."""
 
     def kind(path: Any, _: Any) -> str:
-        names = [key.key for key in path]
-        if names[0] == GENERATOR:
-            names = names[1:]
-        is_matrix = names[:2] == ["encoder", "layers"] and names[-1] == "kernel"
-        return MATRIX if is_matrix else OTHER
+        own = path[1:] if path[0].key == GENERATOR else path
+        return MATRIX if is_kernel_of_layers(own) else OTHER
 
     return jax.tree_util.tree_map_with_path(kind, params)
 
@@ -60,9 +56,7 @@ def orthogonalize(rms: float) -> optax.GradientTransformation:
         return optax.EmptyState()
 
     def step(path: Any, kernels: Array) -> Array:
-        axes = 2 if path[-2].key == TWO_INPUT_AXES else 1
-        inputs = math.prod(kernels.shape[1 : 1 + axes])
-        matrices = kernels.reshape(kernels.shape[0], inputs, -1)
+        matrices = kernels.reshape(kernels.shape[0], inputs_of(path, kernels), -1)
         factor = rms * math.sqrt(max(matrices.shape[1:]))
         return (factor * orthogonalized(matrices)).reshape(kernels.shape)
 

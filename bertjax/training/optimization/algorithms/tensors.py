@@ -1,5 +1,6 @@
 """The tensors of a model, as optimizers treat them: which decay, and which layers are stacked."""
 
+import math
 from typing import Any
 
 import jax
@@ -21,6 +22,19 @@ def decay_mask(params: Params) -> Params:
     are stacked.
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NOT_DECAYED, params)
+
+
+def is_kernel_of_layers(path: Any) -> bool:
+    """Return True for the path of a kernel of the encoder's layers, [N, in..., out...]."""
+    names = [key.key for key in path]
+    return names[:2] == ["encoder", "layers"] and names[-1] == "kernel"
+
+
+def inputs_of(path: Any, kernels: jax.Array) -> int:
+    """Return the number of inputs of kernels of the layers, [N, in..., out...]."""
+    # All have one axis of inputs, but the last of attention has heads and their widths.
+    axes = 2 if path[-2].key == "output" else 1
+    return math.prod(kernels.shape[1 : 1 + axes])
 
 
 def axes_of_a_tensor(path: Any, leaf: jax.Array) -> tuple[int, ...]:
