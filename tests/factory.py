@@ -91,3 +91,17 @@ def model_in_memory(folder, model_config, params, tokenizer):
     record = {"tokenizer_fingerprint": tokenizer.fingerprint}
     (folder / "meta" / "metadata").write_text(json.dumps(record))
     return TrainedModel(small_config(model=model_config), folder, folder, params)
+
+
+def unrepeated(batch):
+    """The reference has a label a position: of masks on the same one, the first counts."""
+    for positions, weights in zip(
+        batch["masked_lm_positions"], batch["masked_lm_weights"], strict=True
+    ):
+        seen = set()
+        for i, position in enumerate(positions):
+            if position in seen:
+                weights[i] = 0
+            elif weights[i]:
+                seen.add(position)
+    return batch

@@ -29,12 +29,8 @@ from bertjax.training.saved_model import save_model
 from tests.factory import random_batch, small_config
 from tests.tasks.tiny import MODEL, TOKENIZER, save_start, sentences, write_table
 from tests.tiny_library import write_library
+from tests.training.checkpoints import KilledError
 from tests.waiting import until
-
-
-class KilledError(Exception):
-    """The end of a run between two checkpoints."""
-
 
 TEXT = SingleLabel("text", ("a", "b", "c"))
 SETS = MultiLabel("sets", ("a", "b", "c"))

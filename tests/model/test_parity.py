@@ -14,7 +14,7 @@ from bertjax.config import ModelConfig
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from tests.factory import random_batch  # noqa: E402
+from tests.factory import random_batch, unrepeated  # noqa: E402
 from tests.programs import encode, init  # noqa: E402
 from tests.reference import params_of, reference_batch, reference_model, tensors_of  # noqa: E402
 
@@ -47,20 +47,6 @@ def cases(draw):
     batch["input_mask"][0] = 1  # a full row
     batch["input_ids"][0] = rng.integers(5, config.vocab_size, length)
     return config, seed, batch
-
-
-def unrepeated(batch):
-    """The reference has a label a position: of masks on the same one, the first counts."""
-    for positions, weights in zip(
-        batch["masked_lm_positions"], batch["masked_lm_weights"], strict=True
-    ):
-        seen = set()
-        for i, position in enumerate(positions):
-            if position in seen:
-                weights[i] = 0
-            elif weights[i]:
-                seen.add(position)
-    return batch
 
 
 def difference(ours, theirs):

@@ -14,6 +14,10 @@ from bertjax.training.step import init_state, state_shardings
 from tests.factory import small_config
 
 
+class KilledError(Exception):
+    """The end of a run between two checkpoints."""
+
+
 def target_of(config):
     """The tree of shapes and shardings of a state."""
     count = config.mesh.data * config.mesh.fsdp

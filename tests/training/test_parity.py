@@ -14,8 +14,7 @@ from bertjax.training.step import TrainState, jit_train_step
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from tests.factory import SMALL_MODEL, random_batch, small_config  # noqa: E402
-from tests.model.test_parity import unrepeated  # noqa: E402
+from tests.factory import SMALL_MODEL, random_batch, small_config, unrepeated  # noqa: E402
 from tests.reference import params_of, reference_batch, reference_model, tensors_of  # noqa: E402
 
 MODEL = dataclasses.replace(

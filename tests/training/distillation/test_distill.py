@@ -17,7 +17,7 @@ from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import load_model, save_model
 from tests.tasks.tiny import TOKENIZER
 from tests.tiny_library import write_library
-from tests.training.checkpoints import array_sums
+from tests.training.checkpoints import KilledError, array_sums
 from tests.training.distillation.models import random_params
 from tests.waiting import until
 
@@ -30,10 +30,6 @@ TERMS = {
     "relation_weight": 1.0,
     "relation_heads": 4,
 }
-
-
-class KilledError(Exception):
-    """The end of a run between two checkpoints."""
 
 
 def save_teacher(folder, tokenizer, seed=0):

@@ -7,8 +7,7 @@ import numpy as np
 
 from bertjax.config import ReplacedConfig
 from bertjax.training.pretraining import pretraining
-from tests.factory import SMALL_MODEL, random_batch, small_config
-from tests.model.test_parity import unrepeated
+from tests.factory import SMALL_MODEL, random_batch, small_config, unrepeated
 from tests.training.distillation.models import drawn
 
 MASK = 4

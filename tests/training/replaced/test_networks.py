@@ -17,16 +17,12 @@ from bertjax.training.integrity.restoring import saved_shapes
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import load_network
 from tests.tiny_library import write_library
-from tests.training.checkpoints import array_sums
+from tests.training.checkpoints import KilledError, array_sums
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-
-
-class KilledError(Exception):
-    """The end of a run between two checkpoints."""
 
 
 @pytest.fixture(scope="module")

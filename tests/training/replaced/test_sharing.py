@@ -21,7 +21,7 @@ from bertjax.training.pretraining import pretraining
 from bertjax.training.replaced import networks, sharing
 from bertjax.training.saved_model import load_network
 from tests.tiny_library import write_library
-from tests.training.checkpoints import array_sums
+from tests.training.checkpoints import KilledError, array_sums
 from tests.training.replaced.models import detection_config
 from tests.training.replaced.paper_steps import OPTIMIZER, STEPS, assert_steps_follow
 from tests.training.replaced.test_networks import batch_of
@@ -154,10 +154,6 @@ def tiny_run():
     model = dataclasses.replace(MODEL, vocab_size=120, max_position_embeddings=32)
     replaced = {"generator": "disentangled", "generator_size": 1.0, "generator_layers": 0.5}
     return config.replace(model=model, replaced=replaced)
-
-
-class KilledError(Exception):
-    """The end of a run between two checkpoints."""
 
 
 def die(stage, done, total):
