@@ -31,7 +31,7 @@ from bertjax.training.distillation.teacher import (
 )
 from bertjax.training.initial_model import take_initial_model
 from bertjax.training.objective import Given
-from bertjax.training.pretraining import Pretraining, check_heads
+from bertjax.training.pretraining import Pretraining, check_heads, pretraining
 from bertjax.training.provenance.data_record import TEACHER_DIGEST
 
 
@@ -75,7 +75,8 @@ def objective_of(
     """Return the objective of a configuration that `take_student` returned."""
     # Equal objectives share compiled programs, wherever their teachers are.
     settings = dataclasses.replace(config.distill, teacher="")
-    base = Pretraining(config.model, config.data, vocabulary)
+    base = pretraining(config, vocabulary)
+    assert isinstance(base, Pretraining)  # a generator beside a teacher is refused
     return DistilledPretraining(base, teacher.model, settings)
 
 

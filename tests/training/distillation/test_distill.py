@@ -9,11 +9,14 @@ import pytest
 from etils import epath
 
 import bertjax
+from bertjax.config.phases.resolution import phases_of
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.training import checkpoint
+from bertjax.training.distillation.distill import objective_of, take_student
 from bertjax.training.integrity.restoring import saved_shapes
 from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.pretraining import pretraining
 from bertjax.training.saved_model import load_model, save_model
 from tests.tasks.tiny import TOKENIZER
 from tests.tiny_library import write_library
@@ -53,6 +56,15 @@ def config_of(**distill):
         train={"steps": 4, "eval_every_steps": 2, "save_every_steps": 2},
     )
     return config.replace(optimizer={"peak_learning_rate": 1e-3})
+
+
+def test_the_mask_rate_changes_with_the_step_as_without_a_teacher(library):
+    changes = {"dynamic_masking": True, "mlm_probability": 0.15, "mlm_probability_to": 0.05}
+    config = config_of().replace(data=changes)
+    taken, teacher = take_student(config)
+    base = objective_of(taken, teacher, None).base
+    assert base.masks == pretraining(config).masks == phases_of(config)[0].masks
+    assert base.masks.steps == 4
 
 
 @pytest.fixture(scope="module")
