@@ -144,7 +144,11 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
     # As users have them: without these emitters gradients that are 0 by rights are further from it.
     compiled = partial(jax.jit, compiler_options=WITH_FUSION_EMITTERS)
     actual = compiled(jax.value_and_grad(loss))(params)
-    monkeypatch.setattr(attention, "_local_attention", partial(scored, window=6))
+
+    def whole(*arguments, last, **options):
+        return scored(*arguments, window=6, last_BxL=last, **options)
+
+    monkeypatch.setattr(attention, "_local_attention", whole)
     expected = compiled(jax.value_and_grad(loss))(params)
     for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
