@@ -30,6 +30,7 @@ from bertjax.interop.import_model import (
     read_external_model,
     save_external_model,
 )
+from bertjax.model import functional
 from bertjax.parallel import hosts
 from bertjax.parallel.job_lock import job_lock
 from bertjax.parallel.memory import check_memory
@@ -298,7 +299,8 @@ def _check(
     mesh = make_mesh(config.mesh)
     check_batch(resolved, mesh)
     objective = tuning.objective_of(resolved, prepared)
-    check_memory(resolved, mesh, abstract_state(resolved, mesh, objective))
+    given = functional.shapes(teacher.model) if teacher is not None else {}
+    check_memory(resolved, mesh, (abstract_state(resolved, mesh, objective), given))
     if not checkpoint.has_checkpoint(run_dir):
         imported = start.external.params if start.external else None
         check_initial_params(resolved, mesh, objective, imported=imported)

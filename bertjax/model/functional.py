@@ -33,6 +33,7 @@ from bertjax.types import Batch
 
 Params = Mapping[str, Any]
 """A nested dict of arrays."""
+LAYERS = "encoder/layers/"  # begins the paths of parameters that are stacked over layers
 TASKS = "tasks"  # parameter group that holds the heads of fine-tuning tasks
 # Among the parameter groups restored at the start of a run: the name of the group that holds the
 # parameters of the model from which a decoder starts (`finetune.decoder_from`).

@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional
-from bertjax.model.functional import Params
+from bertjax.model.functional import LAYERS, Params
 from bertjax.model.layers import Linear
 from bertjax.model.matrix import FakeQuantized
 
@@ -19,8 +19,6 @@ TABLES = (
     "mlm/decoder",
 )
 """Tables [V, E] of vectors, each of which has a scale of its own where scales are by channel."""
-STACK = "encoder/layers/"
-"""Parameters of layers are stacked along their first axis."""
 
 
 class Place(NamedTuple):
@@ -30,11 +28,6 @@ class Place(NamedTuple):
     """Axes that a product with it sums over."""
     is_stacked: bool
     """True if the first axis is that of the layers."""
-
-    @property
-    def inputs(self) -> int:
-        """Number of axes that a product sums over."""
-        return len(self.summed)
 
 
 def matrix_places(config: ModelConfig) -> dict[str, Place]:
@@ -57,7 +50,7 @@ def matrix_places(config: ModelConfig) -> dict[str, Place]:
         if path in TABLES:
             places[path] = Place((1,), False)
         elif path in inputs:
-            places[path] = kernel_place(inputs[path], path.startswith(STACK))
+            places[path] = kernel_place(inputs[path], path.startswith(LAYERS))
     return places
 
 

@@ -13,9 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.model.functional import Params
+from bertjax.model.functional import LAYERS, Params
 
-LAYERS = "encoder/layers/"
 # Axis of the heads in the parameters of each module of one layer: of its kernel and of its bias.
 _QUERIES = ("query", "gate", "relative_query", "relative_key")
 _KEYS = ("key", "value")

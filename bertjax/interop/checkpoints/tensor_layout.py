@@ -7,8 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from bertjax.interop.checkpoints.tensor_names import Dialect, Place
-
-_LAYERS = "encoder/layers/"  # beginning of the paths of parameters that are stacked over layers
+from bertjax.model.functional import LAYERS
 
 
 class Part(NamedTuple):
@@ -38,7 +37,7 @@ def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool
     if path in names.rows:
         for i in range(shape[0]):
             yield Part(name.format(i), i, (i + 2,), place)
-    elif path.startswith(_LAYERS):
+    elif path.startswith(LAYERS):
         first = 1 if path.rpartition("/")[0] in names.not_in_first else 0
         heads = shape[-2] if place.per_head else 1
         whole = _foreign_shape(path, shape[1:], dialect)

@@ -18,10 +18,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.model import functional
-from bertjax.model.functional import Params
+from bertjax.model.functional import LAYERS, Params
 from bertjax.parallel import memory
 
-LAYERS = "encoder/layers/"
 # Its scale and bias are for the outputs of the heads, one head after another.
 OF_HEADS = "attention/inner_norm/"
 

@@ -17,6 +17,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
+from bertjax.model.functional import LAYERS
+from bertjax.model.matrices import with_matrices
 from bertjax.model.sparse.product import SparseKernel, sparse_stack
 
 log = logging.getLogger("bertjax")
@@ -66,10 +68,8 @@ def with_sparse_products(config: ModelConfig, params: Any) -> Any:
     if not chosen and not dense:
         return params
     log.info("products with kernels: sparse %s; dense %s", _listed(chosen), _listed(dense))
-    layers = params["encoder"]["layers"]
-    for name, form in chosen.items():
-        layers = _replaced(layers, [*name.split("/"), "kernel"], form)
-    return {**params, "encoder": {**params["encoder"], "layers": layers}}
+    made = {f"{LAYERS}{name}/kernel": form for name, form in chosen.items()}
+    return with_matrices(params, made)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -157,11 +157,3 @@ def _everywhere(stack: _Stack) -> Any:
     if isinstance(place, NamedSharding):
         return NamedSharding(place.mesh, PartitionSpec())
     return place
-
-
-def _replaced(tree: Any, names: list[str], leaf: Any) -> Any:
-    """Return a tree with another leaf at the path `names`."""
-    if not names:
-        return leaf
-    first, *rest = names
-    return {**tree, first: _replaced(tree[first], rest, leaf)}

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertjax.config import ModelConfig
-
-LAYERS = "encoder/layers/"
+from bertjax.model.functional import LAYERS
 
 
 class Part(NamedTuple):
