@@ -51,6 +51,7 @@ def test_tests_mirror_the_package():
             ("model", "parity.py"),
             ("training", "parity.py"),
             ("tasks/classification", "sts.py"),
+            ("interop/checkpoints/families", "decoders.py"),
         }
         assert (ROOT / "bertjax" / room / name).exists() or across, path
 

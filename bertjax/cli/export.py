@@ -1,4 +1,4 @@
-"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--network generator] ...`"""
+"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--network NETWORK] ...`"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,9 +31,10 @@ class ExportCommand:
     """
     task: str = ""
     """Task whose head is exported, if the model was fine-tuned on several tasks."""
-    network: Literal["model", "generator"] = "model"
-    """Network of a run with replaced-token detection: the model, which is its discriminator, or the
-    generator, a smaller model for masked words.
+    network: Literal["model", "generator", "decoder"] = "model"
+    """What of the run is written: its model; with replaced-token detection also the generator, a
+    smaller model for masked words; or the model as a decoder that AutoModelForCausalLM loads, whose
+    tokens see those up to themselves and predict the next one (format huggingface).
     """
     outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
     """Outputs of a program for a runtime. By default a fine-tuned model gives logits; another model

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from etils import epath
 
@@ -24,9 +24,11 @@ from bertjax.storage.output_record import request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks.task_head import TaskHead
 from bertjax.training import checkpoint as checkpoints
-from bertjax.training.saved_model import TOKENIZER, Network, TrainedModel
+from bertjax.training.saved_model import TOKENIZER, Network, TrainedModel, load_model
 
 ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
+ExportedNetwork = Literal[Network, "decoder"]
+"""A network of a run; or its model as a decoder, which predicts each token from those before."""
 # These formats are programs for a runtime; the other formats are parameters for a library.
 PROGRAMS: Mapping[str, Callable[[ServedModel, epath.PathLike], None]] = {
     "stablehlo": stablehlo.export_stablehlo,
@@ -44,6 +46,7 @@ LAST: Mapping[str, str] = {
 """Of each format the file without which its readers see nothing."""
 TASK = "task.json"
 """File next to a program that describes its `logits`: task, kind, labels."""
+DECODER: Final = "decoder"
 
 log = logging.getLogger("bertjax")
 
@@ -54,7 +57,7 @@ def export_model(
     format: ExportFormat,
     *,
     task: str = "",
-    network: Network = "model",
+    network: ExportedNetwork = "model",
     outputs: Sequence[str] = (),
     max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
 ) -> epath.Path:
@@ -68,7 +71,9 @@ def export_model(
     the hidden states, and the sentence vector if the model has one. `max_shard_bytes` is the
     maximum size of a file of `huggingface`. `network` is the one to export of a run with
     replaced-token detection: the model, which is the discriminator, or the generator, a model for
-    masked words. Raises `UserError` if the format cannot express the
+    masked words. `decoder` is the model as the causal class of its family (`huggingface` alone),
+    whose logits are those that causal rows train: a token sees those up to itself, and predicts the
+    next one. Raises `UserError` if the format cannot express the
     model, if other programs would read other ids from the tokenizer, or if `folder` has other files
     than this call would write.
 
@@ -84,7 +89,7 @@ def export_model(
         found=repr(outputs),
         expected="a list of names",
     )
-    networks = get_args(Network)
+    networks = get_args(ExportedNetwork)
     check(
         network in networks,
         where="network",
@@ -97,6 +102,12 @@ def export_model(
         where="format",
         found=repr(format),
         expected=f"one of {', '.join(formats)}",
+    )
+    check(
+        network != DECODER or format == "huggingface",
+        where="format",
+        found=format,
+        expected="huggingface, for network decoder",
     )
     path = place_of(folder)
     check(
@@ -118,8 +129,11 @@ def export_model(
     # Before the model is loaded, which may take minutes.
     with folder_written_whole(path, "export", request, last=LAST[format]) as part:
         if part is not None:
-            loaded = load_with_head(found, task, network)
-            _write(part, loaded, format, outputs, max_shard_bytes)
+            if network == DECODER:
+                _write_decoder(part, found, task, max_shard_bytes)
+            else:
+                loaded = load_with_head(found, task, network)
+                _write(part, loaded, format, outputs, max_shard_bytes)
     return path
 
 
@@ -130,7 +144,7 @@ def export_checkpoints(
     steps: Sequence[int] | None = None,
     *,
     task: str = "",
-    network: Network = "model",
+    network: ExportedNetwork = "model",
     outputs: Sequence[str] = (),
     max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
 ) -> list[epath.Path]:
@@ -179,11 +193,10 @@ def _write(
 ) -> None:
     """Write the files of `export_model` into the empty folder `part`."""
     model, head = loaded
-    # A model may have been imported without a tokenizer.
-    tokenizer_folder = model.run_dir / TOKENIZER
-    tokenizer = model.tokenizer if tokenizer_folder.exists() else None
+    tokenizer = _tokenizer(model)
     if tokenizer is not None and format != "huggingface":
-        check_export(tokenizer, tokenizer_folder)  # there it is checked beside the configuration
+        # There it is checked beside the configuration.
+        check_export(tokenizer, model.run_dir / TOKENIZER)
     if format == "huggingface":
         huggingface.save(
             part,
@@ -198,6 +211,27 @@ def _write(
     else:
         served = served_model(model.config.model, model.params, outputs, head)
         save_program(part, format, served, tokenizer)
+
+
+def _write_decoder(
+    part: epath.Path, checkpoint: epath.Path, task: str, max_shard_bytes: int
+) -> None:
+    """Write the model of `checkpoint` as a decoder into the empty folder `part`."""
+    check(not task, where="task", found=task, expected="none, for network decoder")
+    model = load_model(checkpoint)
+    huggingface.save(
+        part,
+        model.config.model,
+        model.params,
+        _tokenizer(model),
+        decoder=True,
+        max_shard_bytes=max_shard_bytes,
+    )
+
+
+def _tokenizer(model: TrainedModel) -> Tokenizer | None:
+    """Return the tokenizer of a model; None for one that was imported without."""
+    return model.tokenizer if (model.run_dir / TOKENIZER).exists() else None
 
 
 def _save_tensorflow(

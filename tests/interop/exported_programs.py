@@ -93,6 +93,7 @@ COMPOSED = {
         pooler="none",
         mlm_hidden_size=12,
         mlm_norm=False,
+        mlm_shifted=True,
     ),
     # Pairs of another order than those of "rotary", and positions of both kinds.
     "interleaved": ModelConfig(

@@ -72,6 +72,48 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
     assert (run / "config.json").exists()
 
 
+def test_a_run_becomes_a_decoder_beside_its_tokenizer(run, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    out = bertjax.export_model(run, tmp_path / "out", "huggingface", network="decoder")
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    assert type(model).__name__ == "BertLMHeadModel"
+    assert model.generation_config.eos_token_id == 3
+    assert transformers.AutoTokenizer.from_pretrained(out)("the")["input_ids"] == [2, 5, 3]
+    # The model itself is another output.
+    with pytest.raises(UserError, match="out: found"):
+        bertjax.export_model(run, out, "huggingface")
+    for options, message in (
+        ({"format": "onnx"}, "format: found onnx, expected huggingface, for network decoder"),
+        ({"format": "huggingface", "task": "a"}, "task: found a, expected none, for network dec"),
+    ):
+        with pytest.raises(UserError, match=message):
+            bertjax.export_model(run, tmp_path / "new", network="decoder", **options)
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_an_onnx_program_has_the_words_for_masks_that_fill_mask_has(tmp_path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sees a dog".replace(" ", "\n") + "\n"
+    tokenizer = WordPiece("vocab.txt", words.encode(), lowercase=True)
+    config = small_config(model={"mlm_shifted": True, "initializer_range": 0.5})
+    params = bertjax.init(config.model, jax.random.key(0))
+    save_model(tmp_path / "run", config, params, tokenizer, {})
+    out = bertjax.export_model(tmp_path / "run", tmp_path / "out", "onnx", outputs=["mlm_logits"])
+    ids = np.array([[2, 5, 4, 7, 8, 9, 3]], np.int32)
+    ones = np.ones_like(ids)
+    inputs = {"input_ids": ids, "input_mask": ones, "segment_ids": 0 * ones}
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    logits = session.run(None, inputs)[0][0, 2, 5:10]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    (candidates,) = bertjax.fill_mask(tmp_path / "run", "the [MASK] sees a dog")
+    found = {candidate.text: candidate.probability for candidate in candidates}
+    for word, probability in zip(["the", "cat", "sees", "a", "dog"], expected, strict=True):
+        assert abs(found[word] - probability) < 1e-5
+    assert max(expected) > 2 * min(expected)
+
+
 def test_without_its_package_a_format_is_refused_and_nothing_is_left(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"onnx: found no such package.*bertjax\[onnx\]"):

@@ -17,10 +17,17 @@ from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.families.family import TASK_HEAD, Family
 from bertjax.interop.checkpoints.families.matching import (
     class_of,
+    decoder_family,
     exported_heads,
     matching_family,
 )
-from bertjax.interop.checkpoints.families.table import check_config, family_of, read_config
+from bertjax.interop.checkpoints.families.table import (
+    DECODERS,
+    FAMILIES,
+    check_config,
+    family_of,
+    read_config,
+)
 from bertjax.interop.checkpoints.model_config import check_task_class, huggingface_config
 from bertjax.interop.checkpoints.safetensors_file import MAX_SHARD_BYTES, write_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import (
@@ -118,17 +125,20 @@ def save(
     tokenizer: Tokenizer | None = None,
     *,
     head: TaskHead | None = None,
+    decoder: bool = False,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write a folder that `AutoModel.from_pretrained` reads, and `AutoTokenizer` with `tokenizer`.
 
     With a `head`, at `params["task_head"]`, it is the fine-tuned model that
     `AutoModelForSequenceClassification`, `…TokenClassification`, `…QuestionAnswering` or
-    `…MultipleChoice` reads, and pretraining's heads are left out. The family is the first one that
-    computes what `config` says; `UserError` where there is none, and where `AutoTokenizer` would
-    read other ids. Weights of
-    more than `max_shard_bytes` are cut into several files with an index. config.json is written
-    last, so that a folder without one is unfinished.
+    `…MultipleChoice` reads, and pretraining's heads are left out. With `decoder` it is the causal
+    model that `AutoModelForCausalLM` reads: the same encoder and head for words, where a token sees
+    those up to itself and its logits are those of the next one. The family is the first one that
+    computes what `config` says; `UserError` where there is none, where it has no such class, and
+    where `AutoTokenizer` would read other ids. Weights of more than `max_shard_bytes` are cut into
+    several files with an index. config.json is written last, so that a folder without one is
+    unfinished.
     """
     path = place_of(folder)
     check(
@@ -137,13 +147,18 @@ def save(
         found=max_shard_bytes,
         expected="a number above 0",
     )
-    family = matching_family(config, head)
+    families = DECODERS if decoder else FAMILIES
+    if decoder:
+        family = decoder_family(config)
+        config = dataclasses.replace(config, heads=("mlm",))
+    else:
+        family = matching_family(config, head)
     if head is not None:
         check_task_class(family, head)
     config, params = _keep_heads(family, config, params, head)
     # Without a tokenizer the positions tell RoBERTa's padding id; that of the others is 0.
     pad_id = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
-    values = huggingface_config(family.name, config, pad_id, head)
+    values = huggingface_config(family.name, config, pad_id, head, families)
     if tokenizer is not None:
         for name, role in family.special_ids.items():
             values[name] = getattr(tokenizer, f"{role}_id")
@@ -156,7 +171,8 @@ def save(
         path.mkdir(parents=True, exist_ok=True)
     # `BertModel` and its like are the encoder alone, whose names have no prefix.
     prefixed = head is not None or bool(family.classes[class_of(family, config)])
-    dialect = torch_dialect(family.name, head.transformers_class if head else "")
+    task_class = head.transformers_class if head else ""
+    dialect = torch_dialect(family.name, task_class, families=families)
     tensors = export_tensors(params, dialect, prefixed=prefixed)
     write_safetensors(path, tensors, max_shard_bytes)
     write_whole(path / CONFIG, written)

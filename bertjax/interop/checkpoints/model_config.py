@@ -1,5 +1,6 @@
 """The config.json of an exported model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from bertjax.config import ModelConfig
@@ -14,11 +15,16 @@ LABELLED_CLASSES = ("SequenceClassification", "TokenClassification")
 
 
 def huggingface_config(
-    family: str, config: ModelConfig, pad_id: int, head: TaskHead | None = None
+    family: str,
+    config: ModelConfig,
+    pad_id: int,
+    head: TaskHead | None = None,
+    families: Mapping[str, Family] = FAMILIES,
 ) -> dict[str, Any]:
     """Return the config.json of a model of the family, fine-tuned where there is a `head`.
 
-    `pad_id` is the tokenizer's padding id; `UserError` where the positions need another.
+    `pad_id` is the tokenizer's padding id; `UserError` where the positions need another. `families`
+    is the table of families.
     """
     if config.position_offset:
         padding = config.position_offset - 1
@@ -28,10 +34,10 @@ def huggingface_config(
             found=pad_id,
             expected=f"{padding}, one below model.position_offset, as {family} counts positions",
         )
-    described = FAMILIES[family]
+    described = families[family]
     values = write_config(described, config) | {
         "dtype": "float32",  # of the weights, whatever the model computes in
-        "model_type": family,
+        "model_type": described.model_type or family,
         "pad_token_id": pad_id,
     }
     name = class_of(described, config)

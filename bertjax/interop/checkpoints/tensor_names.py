@@ -3,11 +3,11 @@
 A family has a table of names (`families/`). For each format a few rules give the rest of a name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bertjax.interop.checkpoints.families.family import Names, Packed
+from bertjax.interop.checkpoints.families.family import Family, Names, Packed
 from bertjax.interop.checkpoints.families.table import FAMILIES
 
 
@@ -70,16 +70,21 @@ def _split_path(names: Names, path: str) -> tuple[str, str]:
     return name, leaf
 
 
-def torch_dialect(family: str, task_class: str = "", form: int = 0) -> Dialect:
+def torch_dialect(
+    family: str,
+    task_class: str = "",
+    form: int = 0,
+    families: Mapping[str, Family] = FAMILIES,
+) -> Dialect:
     """Return the names in PyTorch checkpoints of `transformers`, safetensors or `.bin`.
 
     With a `task_class` such as SequenceClassification the names include that of its head. `form` is
-    the number of the family's table of names.
+    the number of the family's table of names, and `families` the table of families.
     """
-    names = FAMILIES[family].names[form]
+    names = families[family].names[form]
     modules = dict(names.modules)
     if task_class:
-        modules |= FAMILIES[family].tasks[task_class]
+        modules |= families[family].tasks[task_class]
 
     def place(path: str) -> Place:
         if path in names.tensors:

@@ -15,6 +15,7 @@ from bertjax.interop.checkpoints.families.family import (
 )
 from bertjax.interop.checkpoints.families.rules import (
     COMMON,
+    NO_DECODER,
     Activation,
     Only,
     Positive,
@@ -22,6 +23,7 @@ from bertjax.interop.checkpoints.families.rules import (
     Tied,
     Values,
     copies,
+    with_rule,
 )
 
 SAME_NAME_FIELDS = (
@@ -294,3 +296,22 @@ ALBERT = Family(
     # It has a rate of its own for the head, 0.1 by default; bertjax takes the hidden one.
     head_dropout=("classifier_dropout_prob",),
 )
+
+
+def _decoder_of(family: Family, class_name: str) -> Family:
+    """Return the family's causal class: the same tensors; a token sees those up to itself."""
+    is_decoder = Only("is_decoder", (True,), written=True)
+    return replace(
+        family,
+        rules=with_rule(family.rules, NO_DECODER, is_decoder),
+        classes={class_name: frozenset({"mlm"})},
+        tasks={},
+        special_ids=ENDS,
+        pooler_in_encoder=False,
+    )
+
+
+BERT_DECODER = _decoder_of(BERT, "BertLMHeadModel")
+ROBERTA_DECODER = _decoder_of(ROBERTA, "RobertaForCausalLM")
+XLM_ROBERTA_DECODER = _decoder_of(XLM_ROBERTA, "XLMRobertaForCausalLM")
+ELECTRA_DECODER = _decoder_of(ELECTRA, "ElectraForCausalLM")

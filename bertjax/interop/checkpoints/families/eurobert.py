@@ -1,6 +1,6 @@
 """EuroBERT (arXiv 2503.05500)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertjax.config import ModelConfig
@@ -26,6 +26,7 @@ from bertjax.interop.checkpoints.families.rules import (
     Translated,
     Values,
     copies,
+    with_rule,
 )
 
 
@@ -83,6 +84,13 @@ ENCODER = {
     ),
 }
 
+_BIASES = Biases(
+    {
+        "attention_bias": (False, ("attention",)),
+        "mlp_bias": (False, ("mlp", "mlp_output", "mlm")),
+    },
+    always=("pooler",),
+)
 EUROBERT = Family(
     name="eurobert",
     rules=(
@@ -96,13 +104,7 @@ EUROBERT = Family(
             initializer_range=0.02,
         ),
         Copy("rms_norm_eps", 1e-5, "layer_norm_eps"),
-        Biases(
-            {
-                "attention_bias": (False, ("attention",)),
-                "mlp_bias": (False, ("mlp", "mlp_output", "mlm")),
-            },
-            always=("pooler",),
-        ),
+        _BIASES,
         *LAYER_RULES,
         AnyHeadWidth("head_dim"),
         _Pooling(
@@ -127,4 +129,17 @@ EUROBERT = Family(
     },
     task_class="EuroBert",
     special_ids={"bos_token_id": "cls", "eos_token_id": "sep", "mask_token_id": "mask"},
+)
+# Its weights are those of Llama, whose class is causal and has no bias in the head.
+EUROBERT_DECODER = replace(
+    EUROBERT,
+    model_type="llama",
+    rules=with_rule(
+        EUROBERT.rules,
+        _BIASES,
+        replace(_BIASES, flags={**_BIASES.flags, "mlp_bias": (False, ("mlp", "mlp_output"))}),
+    ),
+    classes={"LlamaForCausalLM": frozenset({"mlm"})},
+    tasks={},
+    special_ids={"bos_token_id": "cls", "eos_token_id": "sep"},
 )

@@ -65,7 +65,7 @@ class Family:
     """A family as other programs read and write it."""
 
     name: str
-    """The `model_type` in config.json."""
+    """The name in `config/families.py`; in config.json too where there is no `model_type`."""
     rules: tuple[Rule, ...]
     """Rules by which config.json and `ModelConfig` follow from each other."""
     names: tuple[Names, ...]
@@ -82,6 +82,8 @@ class Family:
     """Fields of config.json with the dropout rate before the heads of tasks."""
     special_ids: Mapping[str, str] = field(default_factory=dict)
     """Fields of config.json with ids whose defaults are those of one tokenizer, to their roles."""
+    model_type: str = ""
+    """The `model_type` in config.json, if it is another than the name."""
     in_flax: bool = False
     """Whether `transformers` 4 had the family in Flax."""
     has_class: bool = True

@@ -42,6 +42,18 @@ class _MaybeTied(Rule):
 
 
 @dataclass(frozen=True)
+class _Shifted(Rule):
+    """Whether a masked word is read from the state before it, as the authors' scripts train it."""
+
+    def read(self, values: Values) -> dict[str, Any]:
+        return {"mlm_shifted": values.flag("mlm_shifted", True)}
+
+    def write(self, config: ModelConfig) -> dict[str, Any]:
+        # Their code gives the state's logits where they are: whoever reads them must know.
+        return {"mlm_shifted": config.mlm_shifted}
+
+
+@dataclass(frozen=True)
 class _SecondName(Rule):
     """A second name of a number, which must be the same."""
 
@@ -111,6 +123,7 @@ GPT_BERT = Family(
         Copy("attention_probs_dropout_prob", 0.0),
         _Buckets(),
         _MaybeTied(),
+        _Shifted(),
         _SecondName("num_layers", "num_hidden_layers"),
         Only("hidden_act", ("gelu", None)),  # of the head; that of the layers is fixed
     ),

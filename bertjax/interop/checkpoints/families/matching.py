@@ -4,6 +4,7 @@ A family fits if its config.json for the configuration, read again, means the sa
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from bertjax.config import Head, ModelConfig
@@ -13,6 +14,7 @@ from bertjax.errors import UserError, check, excerpt, mismatch
 from bertjax.interop.checkpoints.families.family import SIGNS_OF_HEAD, Family
 from bertjax.interop.checkpoints.families.rules import AnyHeadWidth
 from bertjax.interop.checkpoints.families.table import (
+    DECODERS,
     FAMILIES,
     check_config,
     read_config,
@@ -57,16 +59,46 @@ _RELATIVE = ("relative_max_distance", "relative_projections")
 _WINDOWS = ("rotary_base_local", "global_attn_every_n_layers", "first_global_layer")
 
 
-def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family:
+def decoder_family(config: ModelConfig) -> Family:
+    """Return the causal class of the family with the model `config`.
+
+    Its logits at a token are those of the next one, so `config.mlm_shifted` says nothing of it.
+    Raises `UserError` for a family without such a class, and as `matching_family` does.
+    """
+    check(
+        "mlm" in config.heads,
+        where="model.heads",
+        found=", ".join(config.heads) or "none",
+        expected="mlm among them, for network decoder",
+    )
+    alone = dataclasses.replace(config, heads=("mlm",), mlm_shifted=False)
+    try:
+        return matching_family(alone, families=DECODERS)
+    except UserError as error:
+        own = matching_family(alone).name
+        if own in DECODERS:
+            raise error
+    raise mismatch(
+        where="network",
+        found="decoder",
+        expected=f"model: transformers has no decoder class of {own}, as of {', '.join(DECODERS)}",
+    )
+
+
+def matching_family(
+    config: ModelConfig,
+    head: TaskHead | None = None,
+    families: Mapping[str, Family] = FAMILIES,
+) -> Family:
     """Return the family with the model `config`, fine-tuned where there is a `head`.
 
-    Of several it is the one that `config.exported_as` names, or else the first. Raises `UserError`
-    naming the field with which no family is left.
+    Of several in the table `families` it is the one that `config.exported_as` names, or else the
+    first. Raises `UserError` naming the field with which no family is left.
     """
     nearest: tuple[int, str, Any, Any, Family] | None = None
     refused: UserError | None = None
     without_rtd: Family | None = None
-    for family in _in_order(config.exported_as):
+    for family in _in_order(config.exported_as, families):
         kept = dataclasses.replace(config, heads=exported_heads(family, config, head))
         differing = _differing(family, kept)
         expected_pooler = PRESETS[family.name].get("token_pooler", False)
@@ -92,11 +124,24 @@ def matching_family(config: ModelConfig, head: TaskHead | None = None) -> Family
         raise refused
     assert nearest is not None
     _, name, found, expected, family = nearest
+    reason = "no family of transformers has this model"
+    decoder = _decoder_instead(config) if name == "mlm_shifted" else None
+    if decoder is not None:
+        family, causal = decoder, next(iter(decoder.classes))
+        reason = f"of its classes {causal} alone (--network decoder) reads the state before a word"
     raise mismatch(
         where=f"model.{name}",
         found=found,
-        expected=f"{expected}, as in {family.name}: no family of transformers has this model",
+        expected=f"{expected}, as in {family.name}: {reason}",
     )
+
+
+def _decoder_instead(config: ModelConfig) -> Family | None:
+    """Return the causal class that reads words as a shifted head does; None if there is none."""
+    try:
+        return decoder_family(config)
+    except UserError:
+        return None
 
 
 def _without_rtd(config: ModelConfig) -> ModelConfig:
@@ -105,7 +150,7 @@ def _without_rtd(config: ModelConfig) -> ModelConfig:
     return dataclasses.replace(config, heads=heads)
 
 
-def _in_order(first: str) -> list[Family]:
+def _in_order(first: str, families: Mapping[str, Family]) -> list[Family]:
     """Return all families, beginning with the one of this name; '' for none."""
     check(
         not first or first in FAMILIES,
@@ -113,7 +158,7 @@ def _in_order(first: str) -> list[Family]:
         found=excerpt(first),
         expected=f"one of {', '.join(FAMILIES)}",
     )
-    return sorted(FAMILIES.values(), key=lambda family: family.name != first)
+    return sorted(families.values(), key=lambda family: family.name != first)
 
 
 def exported_heads(family: Family, config: ModelConfig, task: TaskHead | None) -> tuple[Head, ...]:

@@ -1,6 +1,7 @@
 """ModernBERT (arXiv 2412.13663), with Ettin (arXiv 2507.11412) and mmBERT (arXiv 2509.06888)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertjax.config import ModelConfig
@@ -9,6 +10,7 @@ from bertjax.interop.checkpoints.families.family import (
     TASK_HEAD,
     Family,
     Names,
+    Packed,
     in_layers,
     packed,
     under,
@@ -26,6 +28,7 @@ from bertjax.interop.checkpoints.families.rules import (
     Translated,
     Values,
     copies,
+    with_rule,
 )
 
 
@@ -57,23 +60,46 @@ class _Dropout(Rule):
         }
 
 
-_ENCODER = {
-    "embeddings/word": "embeddings.tok_embeddings",
-    "embeddings/layer_norm": "embeddings.norm",
-    "encoder/final_norm": "final_norm",
-    **in_layers(
-        "layers.{}",
-        {
-            "attention_layer_norm": "attn_norm",
-            **packed("attn.Wqkv", "attention/query", "attention/key", "attention/value"),
-            "attention/output": "attn.Wo",
-            "mlp_layer_norm": "mlp_norm",
-            # The first half goes through the activation.
-            **packed("mlp.Wi", "mlp/gate", "mlp/up"),
-            "mlp/down": "mlp.Wo",
+_WINDOWS = RotaryWindows((160_000.0, 10_000.0), width=128, every=3)
+
+
+def _encoder(projections: Mapping[str, str | Packed]) -> dict[str, str | Packed]:
+    """Return the modules of the encoder; `projections` are those of queries, keys and values."""
+    in_layer = {
+        "attention_layer_norm": "attn_norm",
+        **projections,
+        "attention/output": "attn.Wo",
+        "mlp_layer_norm": "mlp_norm",
+        # The first half goes through the activation.
+        **packed("mlp.Wi", "mlp/gate", "mlp/up"),
+        "mlp/down": "mlp.Wo",
+    }
+    return {
+        "embeddings/word": "embeddings.tok_embeddings",
+        "embeddings/layer_norm": "embeddings.norm",
+        "encoder/final_norm": "final_norm",
+        **in_layers("layers.{}", in_layer),
+    }
+
+
+def _names(projections: Mapping[str, str | Packed], head: str) -> Names:
+    """Return names; `head` is that of what comes before the matrix of words."""
+    return Names(
+        prefix="model.",
+        modules={
+            **under("model.", _encoder(projections)),
+            "mlm": "decoder",
+            "mlm/transform": f"{head}.dense",
+            "mlm/layer_norm": f"{head}.norm",
+            # The classes for tasks have the same layers before their last one, so a new pooler
+            # begins with the numbers of the head for masked words.
+            "pooler": f"{head}.dense",
+            "pooler/layer_norm": f"{head}.norm",
         },
-    ),
-}
+        copies={"decoder.weight": "embeddings/word/embedding"},
+        not_in_first=frozenset({"encoder/layers/attention_layer_norm"}),
+    )
+
 
 MODERNBERT = Family(
     name="modernbert",
@@ -101,7 +127,7 @@ MODERNBERT = Family(
             }
         ),
         Translated("classifier_pooling", "cls", "pooling", {"cls": "first", "mean": "mean"}),
-        RotaryWindows((160_000.0, 10_000.0), width=128, every=3),
+        _WINDOWS,
         # In `transformers` it overwrites `local_attention` by twice its value.
         Only("sliding_window", (None,)),
         _Dropout(),
@@ -109,21 +135,7 @@ MODERNBERT = Family(
         Tied(),
     ),
     names=(
-        Names(
-            prefix="model.",
-            modules={
-                **under("model.", _ENCODER),
-                "mlm": "decoder",
-                # The classes for tasks have the same layers before their last one, so a new pooler
-                # begins with the numbers of the head for masked words.
-                "mlm/transform": "head.dense",
-                "mlm/layer_norm": "head.norm",
-                "pooler": "head.dense",
-                "pooler/layer_norm": "head.norm",
-            },
-            copies={"decoder.weight": "embeddings/word/embedding"},
-            not_in_first=frozenset({"encoder/layers/attention_layer_norm"}),
-        ),
+        _names(packed("attn.Wqkv", "attention/query", "attention/key", "attention/value"), "head"),
     ),
     classes={"ModernBertForMaskedLM": frozenset({"mlm"}), "ModernBertModel": frozenset()},
     tasks={task: {TASK_HEAD: "classifier"} for task in PLAIN_TASKS},
@@ -135,4 +147,22 @@ MODERNBERT = Family(
         "eos_token_id": "sep",
         "sep_token_id": "sep",
     },
+)
+# Ettin's decoders. In `transformers` half of the window counts the token itself in this class.
+MODERNBERT_DECODER = replace(
+    MODERNBERT,
+    model_type="modernbert-decoder",
+    rules=with_rule(MODERNBERT.rules, _WINDOWS, replace(_WINDOWS, counts_own=True)),
+    names=(
+        _names(
+            {
+                "attention/query": "attn.q_proj",
+                "attention/key": "attn.k_proj",
+                "attention/value": "attn.v_proj",
+            },
+            "lm_head",
+        ),
+    ),
+    classes={"ModernBertDecoderForCausalLM": frozenset({"mlm"})},
+    tasks={},
 )

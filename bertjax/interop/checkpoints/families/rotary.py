@@ -80,16 +80,20 @@ class RotaryWindows(Rule):
     """The name of the field with the width."""
     unit: int = 1
     """Number by which the field is smaller than the width: 2 if it is the width on each side."""
+    counts_own: bool = False
+    """Whether half of the field's width counts the token itself, as in causal classes."""
     base_in_object: float = 0.0
     """Base that an object of `rope_parameters` without one has; 0: the default."""
 
     def read(self, values: Values) -> dict[str, Any]:
         # Half of the width is on each side of a token; half a token is on none.
-        width = 2 * (self.unit * values.count(self.field, self.width // self.unit) // 2)
+        half = self.unit * values.count(self.field, self.width // self.unit) // 2
+        width = 2 * (half - self.counts_own)
         every, first, has_local = self._layers(values)
-        if has_local and not width:
+        if has_local and width < 1:
             # In the model 0 stands for no window; in the file a token attends to itself alone.
-            raise values.refused(self.field, f"{2 // self.unit} or more, for its local layers")
+            least = 2 // self.unit + 2 * self.counts_own
+            raise values.refused(self.field, f"{least} or more, for its local layers")
         fields = {"local_attention": width if has_local else 0}
         if has_local:
             fields |= {"global_attn_every_n_layers": every, "first_global_layer": first}
@@ -151,10 +155,11 @@ class RotaryWindows(Rule):
     def write(self, config: ModelConfig) -> dict[str, Any]:
         local_base = config.rotary_base_local or config.rotary_base
         types = [GLOBAL if is_global else LOCAL for is_global in config.attends_globally]
+        # A model without windows has the default, which is not used.
+        width = config.local_attention or self.width
         return {
             "layer_types": types,
-            # A model without windows has the default, which is not used.
-            self.field: (config.local_attention or self.width) // self.unit,
+            self.field: (width + 2 * self.counts_own) // self.unit,
             "rope_parameters": {
                 GLOBAL: _written(config.rotary_base, config.rotary_scaling),
                 LOCAL: _written(local_base, config.rotary_scaling),

@@ -287,12 +287,18 @@ class Tied(Rule):
         return {} if self.tied == self.default else {"tie_word_embeddings": self.tied}
 
 
+def with_rule(rules: tuple[Rule, ...], old: Rule, new: Rule) -> tuple[Rule, ...]:
+    """Return the rules with `new` in the place of `old`."""
+    return tuple(new if rule == old else rule for rule in rules)
+
+
+NO_DECODER = Only("is_decoder", (False, None))
+"""Rule that tokens attend to those after them."""
 COMMON: tuple[Rule, ...] = (
     Only("transformers_weights", (None,)),  # the name of another file with the weights
     Only("quantization_config", (None,)),  # weights of integers with scales
     Only("pruned_heads", ({}, None)),  # attention heads that some layers lack
-    # A decoder does not attend to later tokens, and it attends to an encoder's output.
-    Only("is_decoder", (False, None)),
-    Only("add_cross_attention", (False, None)),
+    NO_DECODER,
+    Only("add_cross_attention", (False, None)),  # attention to the output of an encoder
 )
 """Rules for fields that any config.json may have."""

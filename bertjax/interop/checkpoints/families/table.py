@@ -38,6 +38,18 @@ _ALL = (
 )
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 """From `model_type` to the family."""
+DECODERS: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        bert.BERT_DECODER,
+        bert.ROBERTA_DECODER,
+        bert.ELECTRA_DECODER,
+        bert.XLM_ROBERTA_DECODER,
+        modernbert.MODERNBERT_DECODER,
+        eurobert.EUROBERT_DECODER,
+    )
+}
+"""From the name of a family to its causal class in `transformers`, which is written only."""
 
 
 def family_of(values: Mapping[str, Any], where: str) -> Family:

@@ -1,6 +1,5 @@
 """The outputs of a program: hidden states, sentence vectors, and the logits of the heads."""
 
-from bertjax.errors import check
 from bertjax.interop.checkpoints.families.family import TASK_HEAD
 from bertjax.interop.programs.onnx.graph import Graph, Part, part
 from bertjax.interop.programs.onnx.parts import activation, dense, norm
@@ -67,13 +66,8 @@ def _mean(graph: Graph, hidden: str) -> str:
 
 
 def _mlm_logits(graph: Graph, hidden: str) -> str:
-    config, x = graph.config, hidden
-    check(
-        not config.mlm_shifted,
-        where="model.mlm_shifted",
-        found=config.mlm_shifted,
-        expected="False, for mlm_logits in an ONNX program",
-    )
+    config = graph.config
+    x = _before(graph, hidden) if config.mlm_shifted else hidden
     if config.mlm_hidden_size:
         x = dense(graph, part("mlm/first"), x)
         x = activation(graph, "mlm/first", config.mlm_activation, x)
@@ -92,3 +86,13 @@ def _mlm_logits(graph: Graph, hidden: str) -> str:
     if "mlm" not in config.biases:
         return logits
     return graph.op("Add", "mlm/add", logits, graph.weight("mlm/bias"))
+
+
+def _before(graph: Graph, hidden: str) -> str:
+    """Add the hidden state before each one, [b, l, D]; the first one's own stands in for it."""
+    name = "mlm/before"
+    zero, one = graph.integers(f"{name}/zero", [0]), graph.integers(f"{name}/one", [1])
+    last = graph.integers(f"{name}/last", [-1])
+    first = graph.op("Slice", f"{name}/first", hidden, zero, one, one)
+    others = graph.op("Slice", f"{name}/others", hidden, zero, last, one)
+    return graph.op("Concat", name, first, others, axis=1)

@@ -41,6 +41,10 @@ def tensors_of(model):
     return {name: array for name, array in tensors.items() if "position_indices" not in name}
 
 
+def unshifted(config):
+    return dataclasses.replace(config, mlm_shifted=False)
+
+
 def written(folder, tensors, sizes=SIZES, **changes):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**dataclasses.asdict(sizes), **changes}))
@@ -57,7 +61,11 @@ def test_the_names_of_the_training_code_are_read_and_written(model, tmp_path, la
     with torch.no_grad():
         expected = model(torch.tensor(ids), torch.tensor(mask))
     hidden = bertjax.encode(config, params, {"input_ids": ids, "input_mask": mask}).hidden_BxLxD
-    logits = bertjax.mlm_logits(config, params, hidden)
+    # The authors' code leaves it to its reader to look at the state before a masked word.
+    assert config.mlm_shifted
+    logits = bertjax.mlm_logits(unshifted(config), params, hidden)
+    shifted = bertjax.mlm_logits(config, params, hidden)
+    assert np.array_equal(shifted[:, 1:], logits[:, :-1])
     reference = expected.logits_BxLxV.numpy()[mask > 0]
     # Norms without scale magnify rounding: logits go up to 14 here, and in PyTorch those of float32
     # are up to 2e-5 from those of float64.
@@ -80,12 +88,21 @@ def test_the_authors_own_numbers_come_out_and_go_back(tmp_path, largest):
     config, params = huggingface.load(written(tmp_path / "saved", tensors, CONFIG))
     batch = {"input_ids": goldens.input_ids_BxL.astype(np.int32)}
     hidden = bertjax.encode(config, params, batch).hidden_BxLxD
-    logits = bertjax.mlm_logits(config, params, hidden)
+    logits = bertjax.mlm_logits(unshifted(config), params, hidden)
     largest("gpt_bert, goldens", float(np.abs(logits - goldens.logits_BxLxV).max()), 1e-5)
     huggingface.save(tmp_path / "exported", config, params)
     after = safetensors.load_file(tmp_path / "exported" / "model.safetensors")
     for name, array in after.items():
         assert np.array_equal(array, tensors[name])
+
+
+def test_a_head_that_reads_its_own_state_is_told_from_the_authors(model, tmp_path):
+    config, params = huggingface.load(written(tmp_path / "saved", tensors_of(model)))
+    for name, own in (("authors", config), ("own", unshifted(config))):
+        huggingface.save(tmp_path / name, own, params)
+        assert huggingface.load(tmp_path / name)[0] == own
+    with pytest.raises(UserError, match="mlm_shifted: found 1, expected true or false"):
+        huggingface.load(written(tmp_path / "odd", tensors_of(model), mlm_shifted=1))
 
 
 def test_other_names_of_the_same_tensors_are_read(model, tmp_path):

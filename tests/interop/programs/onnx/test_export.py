@@ -213,13 +213,12 @@ def test_a_large_mean_costs_the_layer_norm_few_digits(tmp_path):
     assert np.abs(here["hidden"]).max() > 0.5
 
 
-def test_logits_of_shifted_predictions_are_refused_and_the_states_are_not(tmp_path):
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_logits_of_shifted_predictions_are_those_of_the_state_before(tmp_path, length):
     config = dataclasses.replace(MODELS["bert"], mlm_shifted=True)
-    model = served(config, random_params(config))
-    message = "model.mlm_shifted: found True, expected False, for mlm_logits in an ONNX program"
-    with pytest.raises(UserError, match=message):
-        export_onnx(model, tmp_path / "refused")
-    assert not (tmp_path / "refused").exists()
-    plain = served(config, random_params(config), ("hidden",))
-    export_onnx(plain, tmp_path / "hidden")
-    assert (tmp_path / "hidden" / "model.onnx").exists()
+    params, inputs = random_params(config), random_inputs(config, 2, length)
+    export_onnx(served(config, params, ("mlm_logits",)), tmp_path)
+    shifted = serve_onnx(onnx_session(tmp_path), inputs)["mlm_logits"]
+    own = expected(MODELS["bert"], params, inputs)["mlm_logits"]
+    first = np.maximum(np.arange(length) - 1, 0)
+    np.testing.assert_allclose(shifted, own[:, first], atol=1e-5)
