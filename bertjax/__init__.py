@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from bertjax.api.average import average
     from bertjax.api.branch import branch
     from bertjax.api.evaluate import evaluate, predict, predict_texts, saved_config
+    from bertjax.api.evaluate_text import evaluate_text
     from bertjax.api.finetune import finetune, sweep
     from bertjax.api.load import load_tokenizer
     from bertjax.api.pretrain import prepare, train
     from bertjax.compression.quantize.quantize import quantize
     from bertjax.compression.static.distill_static import distill_static
     from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
+    from bertjax.inference.bits_per_byte import masked_bits
     from bertjax.inference.embed import embed
     from bertjax.inference.fill_mask import fill_mask
     from bertjax.inference.zero_shot import zero_shot
@@ -56,6 +58,7 @@ _MODULES = {
     "embed": "bertjax.inference.embed",
     "encode": "bertjax.model.functional",
     "evaluate": "bertjax.api.evaluate",
+    "evaluate_text": "bertjax.api.evaluate_text",
     "export_checkpoints": "bertjax.interop.export_model",
     "export_model": "bertjax.interop.export_model",
     "fill_mask": "bertjax.inference.fill_mask",
@@ -65,6 +68,7 @@ _MODULES = {
     "init": "bertjax.model.functional",
     "load_model": "bertjax.training.saved_model",
     "load_tokenizer": "bertjax.api.load",
+    "masked_bits": "bertjax.inference.bits_per_byte",
     "mlm_logits": "bertjax.model.functional",
     "nsp_logits": "bertjax.model.functional",
     "pool": "bertjax.model.functional",
@@ -104,6 +108,7 @@ __all__ = [
     "embed",
     "encode",
     "evaluate",
+    "evaluate_text",
     "export_checkpoints",
     "export_model",
     "fill_mask",
@@ -114,6 +119,7 @@ __all__ = [
     "load_config",
     "load_model",
     "load_tokenizer",
+    "masked_bits",
     "mlm_logits",
     "nsp_logits",
     "pool",

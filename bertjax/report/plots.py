@@ -125,7 +125,7 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
     axis = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with space for the last label
     xaxis = axis | {"title": "predicted probability"}
     yaxis = axis | {"title": "share right"}
-    return _figure_html([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
+    return figure_html([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
 
 
 def _line_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
@@ -228,10 +228,10 @@ def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
     yaxis |= {"title": plot.unit or None, "tickformat": plot.ticks}
     name = f"plot-{slug(plot.metric)}"
     legend = len(traces) > 1
-    return _figure_html(traces, name, xaxis, yaxis, hovermode="x unified", showlegend=legend)
+    return figure_html(traces, name, xaxis, yaxis, hovermode="x unified", showlegend=legend)
 
 
-def _figure_html(
+def figure_html(
     traces: list[go.Scatter],
     name: str,
     xaxis: dict[str, Any],
@@ -240,6 +240,7 @@ def _figure_html(
     hovermode: str,
     showlegend: bool,
 ) -> str:
+    """Return a plot as HTML, in a `div` with the id `name`; for a page with `plotly_script`."""
     figure = go.Figure(traces)
     # Transparent background, grey lines: the page has a light and a dark colour scheme.
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
