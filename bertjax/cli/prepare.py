@@ -1,7 +1,7 @@
 """`bertjax prepare CONFIG [--output-dir DIR] [--dotted.field VALUE ...] [--runner beam -- ...]`"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ import tyro
 
 from bertjax.cli.arguments import parse_configured, quiet_libraries, split_options
 from bertjax.config import Config
-from bertjax.config.phases.resolution import phases_of
+from bertjax.config.phases.folders import configs_to_prepare
 from bertjax.errors import check
 from bertjax.number_text import number_text
 
@@ -22,8 +22,10 @@ class PrepareCommand:
 
     output_dir: str = ""
     """Folder for the shards; by default data.prepared_dir."""
-    phase: int = 1
-    """Of a run with phases: the phase whose folder is made, with its length (docs/phases.md)."""
+    phase: int = 0
+    """Of a run with phases: the one phase whose folder is made; 0: the folders of all of them, each
+    with its length, and all with the tokenizer of the first (docs/phases.md).
+    """
     runner: Literal["local", "beam"] = "local"
     """local: processes on this machine. beam: Apache Beam (`pip install -r
     requirements-beam.txt`); its own options follow after `--`, and all of its workers must have the
@@ -42,15 +44,27 @@ def run(words: Sequence[str]) -> int:
         found=command.runner,
         expected="beam, for options after --",
     )
-    phases = phases_of(command.config)
+    configs = configs_to_prepare(command.config, command.phase)
     check(
-        1 <= command.phase <= len(phases),
-        where="--phase",
-        found=command.phase,
-        expected=f"1 to {len(phases)}",
+        len(configs) == 1 or not command.output_dir,
+        where="--output-dir",
+        found=command.output_dir,
+        expected=f"--phase beside it: the phases read {len(configs)} folders",
     )
-    config = phases[command.phase - 1].config
     quiet_libraries()
+    beam = beam_options if command.runner == "beam" else None
+    for config in configs:
+        _prepare(config, command.output_dir or config.data.prepared_dir, overrides, beam)
+    return 0
+
+
+def _prepare(
+    config: Config,
+    folder: str,
+    overrides: Collection[str],
+    beam: Sequence[str] | None,
+) -> None:
+    """Make one folder, and print what it has; `beam` are the options of Beam, None without it."""
     from bertjax.api.pretrain import prepare
     from bertjax.data.corpus.sentences import describe_doubts
     from bertjax.data.preparation import text_losses
@@ -59,14 +73,13 @@ def run(words: Sequence[str]) -> int:
     from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
-    folder = command.output_dir or config.data.prepared_dir
     begin = time.perf_counter()
     with terminal_progress() as progress:
         runner = None
-        if command.runner == "beam":
+        if beam is not None:
             from bertjax.data.preparation.beam import beam_runner
 
-            runner = beam_runner(beam_options)
+            runner = beam_runner(beam)
         manifest = prepare(config, folder, overrides=overrides, progress=progress, runner=runner)
     for split in SPLITS:
         shards = manifest.split(split)
@@ -88,4 +101,3 @@ def run(words: Sequence[str]) -> int:
     for line in [*describe_doubts(manifest.counts), *remarks(manifest)]:
         print(f"note: {line}")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")
-    return 0

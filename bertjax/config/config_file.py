@@ -12,6 +12,9 @@ from bertjax.config.run import Config
 from bertjax.config.serialization import from_dict
 from bertjax.errors import UserError, mismatch, nearest, one_line
 
+RECIPES = "recipes"
+"""Folder of whole recipes; some are called as presets of other folders are."""
+
 
 def preset_names() -> tuple[str, ...]:
     """Return the names of all presets, sorted, such as `base` and `fast/base`."""
@@ -31,7 +34,8 @@ def load_config(name: str | os.PathLike[str]) -> Config:
 
     `name` is the path of a file, the name of a preset (`tiny`, `fast/base`), or the last
     part of a preset's name if no other preset's name ends with it (`paper` for `finetune/paper`).
-    If a file and a preset have this name, the file is used.
+    Recipes are named in whole (`recipes/paper`). If a file and a preset have this name, the file is
+    used.
 
     Raises `UserError` if there is no such file or preset, if the file cannot be run, or if its
     `get_config()` does not return a `Config`.
@@ -64,7 +68,10 @@ def preset_name(name: str) -> str | None:
     names = preset_names()
     if name in names:
         return name
-    candidates = [preset for preset in names if preset.rpartition("/")[2] == name]
+    ends = [preset.rpartition("/") for preset in names]
+    candidates = [
+        folder + slash + last for folder, slash, last in ends if last == name and folder != RECIPES
+    ]
     return candidates[0] if len(candidates) == 1 else None
 
 

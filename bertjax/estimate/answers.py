@@ -10,7 +10,9 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.errors import disk_errors
+from bertjax.config.data import without_places
+from bertjax.config.phases.resolution import Phase, phases_of
+from bertjax.errors import check, disk_errors
 from bertjax.estimate.answer_fields import FILE
 from bertjax.estimate.estimate import Estimate, estimate
 from bertjax.estimate.hardware.slices import Slice
@@ -43,10 +45,26 @@ class LargestBatch:
 
 
 @dataclass(frozen=True)
+class PhaseEstimate:
+    """The estimate of a step in one phase of a run."""
+
+    number: int
+    """Number of the phase, counted from 1."""
+    steps: int
+    """Number of its steps."""
+    seconds: float | None
+    """Time of all of them; None if a step does not fit."""
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
 class Answer:
     """The complete answer of `bertjax compile`; `compile.json` has these fields."""
 
     estimate: Estimate
+    """That of the first phase, in a run with phases."""
+    phases: tuple[PhaseEstimate, ...] = ()
+    """Of a run with phases: one for each."""
     largest: LargestBatch | None = None
     search: tuple[Estimate, ...] = ()
     """The layouts that were tried; the fastest one that fits comes first."""
@@ -70,6 +88,16 @@ def answer(
     other layouts that are compiled at the same batch. Raises `UserError` if the mesh or the batch
     of `config` does not fit the devices.
     """
+    if config.phases:
+        check(
+            not largest_batch and not search_limit,
+            where="phases",
+            found=len(config.phases),
+            expected="none, for --largest-batch and --search: the fields of one phase as those of"
+            " the run",
+        )
+        phases = estimate_phases(config, slice_, on_estimate)
+        return Answer(phases[0].estimate, phases)
     first = estimate(config, slice_)
     on_estimate("as configured", first)
     largest = None
@@ -78,7 +106,37 @@ def answer(
     layouts: tuple[Estimate, ...] = ()
     if search_limit:
         layouts = find_layouts(config, slice_, first, search_limit, on_estimate)
-    return Answer(first, largest, layouts)
+    return Answer(first, largest=largest, search=layouts)
+
+
+def estimate_phases(
+    config: Config, slice_: Slice, on_estimate: EstimateCallback = ignore_estimate
+) -> tuple[PhaseEstimate, ...]:
+    """Estimate a step of each phase of a run; phases with the same program are compiled once.
+
+    A batch that grows counts as batches of its first size.
+    """
+    compiled: dict[tuple[object, ...], Estimate] = {}
+    found = []
+    for phase in phases_of(config):
+        program = _program(phase)
+        if program not in compiled:
+            compiled[program] = estimate(phase.config, slice_)
+            on_estimate(f"phase {phase.number}", compiled[program])
+        one, steps = compiled[program], phase.end - phase.begin
+        seconds = steps * one.timing.step if one.timing else None
+        found.append(PhaseEstimate(phase.number, steps, seconds, one))
+    return tuple(found)
+
+
+def _program(phase: Phase[Config]) -> tuple[object, ...]:
+    """Return the part of a phase's configuration that its program's cost depends on.
+
+    The numbers of the optimizer are constants of the program, whose values cost nothing.
+    """
+    config = phase.config
+    train = (config.train.batch_size, config.train.gradient_accumulation_steps)
+    return (without_places(config.data), config.model, train)
 
 
 def find_largest(

@@ -109,21 +109,14 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
         not config.phases,
         where="phases",
         found=len(config.phases),
-        expected="none: the fields of one phase as those of the run",
-    )
-    check(
-        # What is known of a model's FLOPs is of one network.
-        not config.replaced.is_used,
-        where="replaced.generator",
-        found=config.replaced.generator,
-        expected="none: one network is estimated",
+        expected="none: the configuration of one phase (phases_of)",
     )
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
     # State and batch are only shapes. No array is made, so even the largest model needs no memory.
     begin = time.perf_counter()
-    state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
     objective = pretraining(config, abstract_vocabulary(config))
+    state, batch = abstract_state(config, mesh, objective), abstract_batch(config, mesh)
     lowered = lower_train_step(config, mesh, objective, state, batch)
     program, refusal = _compile(lowered)
     result = Estimate(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bertjax.estimate.answer_fields import MEMORY
-from bertjax.estimate.answers import Answer, LargestBatch
+from bertjax.estimate.answers import Answer, LargestBatch, PhaseEstimate
 from bertjax.estimate.cost.memory import Memory
 from bertjax.estimate.cost.operations import Collective, Operation
 from bertjax.estimate.estimate import Estimate, StepTime
@@ -32,6 +32,9 @@ def describe(estimate: Estimate) -> str:
 def describe_answer(answer: Answer) -> str:
     """Return the estimate and, if they were asked for, the largest batch and the search."""
     parts = [describe(answer.estimate)]
+    if answer.phases:
+        parts[0] = f"phase 1 of {len(answer.phases)}\n{parts[0]}"
+        parts.append(_phases(answer.phases))
     if answer.largest:
         parts.append(_largest(answer.largest))
     if answer.search:
@@ -48,6 +51,26 @@ def brief(estimate: Estimate) -> str:
         f"  {layout}: {milliseconds(estimate.timing.step)}, utilization {estimate.mfu:.1%}, "
         f"{gibibytes(estimate.memory.total)} of {gibibytes(estimate.memory.available)}"
     )
+
+
+def _phases(phases: Sequence[PhaseEstimate]) -> str:
+    """Return a line for each phase, and the time of the run."""
+    lines = ["phases (steps, time of all of them, one step):"]
+    for phase in phases:
+        one = phase.estimate
+        hours = "-" if phase.seconds is None else _hours(phase.seconds)
+        lines.append(
+            f"  {phase.number:>3} {phase.steps:>12,} {hours:>12}  "
+            f"{one.batch_size:,} x {one.length:,}{brief(one)}"
+        )
+    seconds = [phase.seconds for phase in phases]
+    if None not in seconds:
+        lines.append(f"  the run: {_hours(sum(filter(None, seconds)))}")
+    return "\n".join(lines)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h"
 
 
 def _largest(largest: LargestBatch) -> str:

@@ -59,6 +59,8 @@ def estimate_html(answer: Fields) -> str:
         parts = [_figures_and_tables(estimate)]
     else:
         parts = [f"<p>Does not fit: {html.escape(estimate['refusal'])}</p>"]
+    if answer.get("phases"):
+        parts.append(f"<h2>Phases of the run</h2>{_table(PHASES, answer['phases'])}")
     if answer.get("largest"):
         parts.append(_largest_batch(answer["largest"]))
     if answer.get("search"):
@@ -177,6 +179,15 @@ def _memory(layout: Fields) -> str:
     return f"{_memory_bytes(layout) / 2**30:.2f}"
 
 
+def _phase_hours(phase: Fields) -> str:
+    return NOTHING if phase["seconds"] is None else f"{phase['seconds'] / 3600:,.1f}"
+
+
+def _of_estimate(column: Column) -> Column:
+    """Return a column of the estimates that phases have."""
+    return column._replace(text=lambda phase: column.text(phase["estimate"]))
+
+
 # Headings end with the unit of their numbers.
 MEMORIES = (
     Column("what", lambda part: part["what"]),
@@ -208,6 +219,14 @@ LAYOUTS = (
     Column("mesh", _mesh),
     Column("remat", lambda layout: layout["remat"]),
     Column("batch", lambda layout: f"{layout['batch_size']:,}", is_number=True),
+)
+
+PHASES = (
+    Column("phase", lambda phase: str(phase["number"]), is_number=True),
+    Column("steps", lambda phase: f"{phase['steps']:,}", is_number=True),
+    Column("all steps, h", _phase_hours, is_number=True),
+    Column("length", lambda phase: f"{phase['estimate']['length']:,}", is_number=True),
+    *(_of_estimate(column) for column in LAYOUTS),
 )
 
 

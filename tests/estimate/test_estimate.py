@@ -13,7 +13,10 @@ from bertjax.estimate.estimate import estimate
 from bertjax.estimate.search import with_batch
 from bertjax.estimate.text import describe, describe_answer
 from bertjax.model import functional
+from bertjax.report.estimate import estimate_html
+from bertjax.training.pretraining import pretraining
 from tests.factory import small_config
+from tests.training.replaced.models import detection_config
 
 
 def on_four_chips(**changes):
@@ -169,3 +172,52 @@ def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(sli
 def test_a_mesh_that_does_not_fit_is_the_users_mistake(slice_2x2):
     with pytest.raises(UserError, match="mesh: found .* tensor 3"):
         estimate(dataclasses.replace(on_four_chips(), mesh=MeshConfig(tensor=3)), slice_2x2)
+
+
+PHASES = (
+    "steps=30",
+    "steps=10 data.max_seq_length=32 optimizer.peak_learning_rate=1e-3",
+    "optimizer.schedule=sqrt",
+)
+
+
+@pytest.mark.slow
+def test_each_phase_has_an_estimate_and_phases_with_one_program_are_compiled_once(slice_2x2):
+    config = on_four_chips(
+        phases=PHASES,
+        model={"num_hidden_layers": 1, "max_position_embeddings": 32},
+        train={"batch_size": 16, "steps": 50},
+    )
+    purposes = []
+    result = answer(config, slice_2x2, on_estimate=lambda purpose, _: purposes.append(purpose))
+    assert purposes == ["phase 1", "phase 2"]
+    assert [phase.steps for phase in result.phases] == [30, 10, 10]
+    assert [phase.estimate.length for phase in result.phases] == [16, 32, 32]
+    assert result.estimate is result.phases[0].estimate
+    for phase in result.phases:
+        assert phase.seconds == phase.steps * phase.estimate.timing.step
+    text = describe_answer(result)
+    assert text.startswith("phase 1 of 3\n")
+    assert text.count("16 x 32") == 2
+    assert "the run: 0.0 h" in text
+    shown = estimate_html(json.loads(json.dumps(to_json(result))))
+    assert "Phases of the run" in shown
+
+
+def test_the_largest_batch_of_several_phases_is_no_one_number(slice_2x2):
+    config = on_four_chips(phases=("steps=5",), train={"batch_size": 16, "steps": 5})
+    with pytest.raises(UserError, match="phases: found 1, expected none, for --largest-batch"):
+        answer(config, slice_2x2, largest_batch=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("generator", ["tied", "disentangled"])
+def test_replaced_tokens_are_estimated_with_both_networks(slice_2x2, generator):
+    config = detection_config(generator=generator, train={"batch_size": 16})
+    config = config.replace(mesh={"data": -1, "fsdp": 2}, data={"dynamic_masking": True})
+    found = estimate(config, slice_2x2)
+    assert found.fits
+    assert 0 < found.mfu < 1
+    params = jax.eval_shape(lambda: pretraining(config).init(jax.random.key(0)))
+    parameters = sum(4 * math.prod(x.shape) for x in jax.tree.leaves(params))
+    assert parameters / 2 <= found.memory.parameters < 0.8 * parameters

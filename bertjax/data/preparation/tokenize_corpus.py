@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.config.phases.folders import TOKENIZER
 from bertjax.data.corpus.scripts import script_counts
 from bertjax.data.corpus.work_units import WorkUnit, read_documents
 from bertjax.data.preparation import documents as docs
@@ -28,7 +29,6 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import disk_errors
 from bertjax.storage import read_span, written_whole
 
-TOKENIZER = "tokenizer"
 TOKENS = "tokens"
 """The count in `done.json` of all tokens, those of duplicates included."""
 COUNTED = ("characters", "visible_characters", "unknown_characters", "stripped_characters")

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bertjax.config import Config, ModelConfig
+from bertjax.config import Config, ModelConfig, ReplacedConfig
+from bertjax.config.objectives.replaced import generator_of
 
 # FLOPs of a train step for each weight and token. Forward 2, a multiply and an add; backward twice
 # that: once for the gradient of the input, once for that of the weight.
@@ -21,7 +22,9 @@ class ModelFlops:
     attention: int
     """Products of queries with keys, of probabilities with values, and of relative positions."""
     heads: int
-    """The head for masked words at the predicted positions, the pooler and the sentence head."""
+    """The head for masked words at the predicted positions, the pooler and the sentence head; the
+    head for replaced tokens at all.
+    """
 
     @property
     def total(self) -> int:
@@ -55,13 +58,24 @@ def model_flops(config: Config) -> ModelFlops:
       keys are all L of a row, or those of a window. Relative positions take as much for each row
       of their table that occurs, and 12 D H K in each layer to project a row of the table
     - the heads that are used: for each predicted position 6 x (D E + E V), or 6 x D V without the
-      transform; for each sentence label 6 x (D^2 + 2 D), or 6 x 2 D without the pooler's kernel
+      transform; for each sentence label 6 x (D^2 + 2 D), or 6 x 2 D without the pooler's kernel;
+      for each token of replaced-token detection 6 x (D^2 + D)
 
+    Where there is a generator, the values are sums over both networks.
     Embedding look-ups, norms, softmax, rotations and the optimizer are not counted. Padding is
     counted like any other token.
     """
     model, data, batch_size = config.model, config.data, config.train.batch_size
     tokens = batch_size * data.max_seq_length
+    if config.replaced.is_used:
+        generator = generator_of(model, config.replaced)
+        alone = model_flops(config.replace(model=generator, replaced=ReplacedConfig()))
+        width = model.hidden_size
+        return ModelFlops(
+            alone.layers + TRAIN_FLOPS * layer_weights(model) * tokens,
+            alone.attention + _attention_flops(model, data.max_seq_length, tokens),
+            alone.heads + TRAIN_FLOPS * (width**2 + width) * tokens,
+        )
     heads = _mlm_weights(model) * batch_size * data.max_predictions_per_seq
     if data.sentence_objective != "none":
         width = model.hidden_size

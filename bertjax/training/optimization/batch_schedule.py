@@ -44,8 +44,11 @@ class BatchSchedule:
         self._batches = 1
         self._noise = self._signal = 0.0
         if saved:
-            self._batches = int(saved["times"])
             self._noise, self._signal = saved["noise"], saved["signal"]
+        # The other schedules are functions of the step. The checkpoint may be the last one of a
+        # phase whose batch had grown.
+        if saved and config.batch_size_schedule == "adaptive":
+            self._batches = int(saved["times"])
 
     def batches_at(self, step: int) -> int:
         """Return the number of batches in the update after `step`: a power of two.

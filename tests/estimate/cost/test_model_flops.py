@@ -10,8 +10,11 @@ from bertjax.config import ModelConfig
 from bertjax.config.families import FAMILIES, family
 from bertjax.estimate.cost.model_flops import layer_weights, model_flops
 from bertjax.model import functional
+from bertjax.model.layout import ANYWHERE
 from bertjax.training import pretraining_loss as objectives
+from bertjax.training.pretraining import pretraining
 from tests.factory import random_batch, small_config
+from tests.training.replaced.models import detection_config, prepared_batch
 
 WIDE = ModelConfig(
     vocab_size=4096,
@@ -171,6 +174,22 @@ def test_each_part_has_the_flops_of_its_products(fields):
     model = ModelConfig(**SIZES | fields)
     config, traced = traced_flops(model, "next_sentence")
     assert traced == model_flops(config).total
+
+
+@pytest.mark.parametrize(
+    "generator", ["tied", pytest.param("disentangled", marks=pytest.mark.slow)]
+)
+def test_two_networks_have_the_flops_of_the_products_of_both(generator):
+    config = detection_config(generator=generator)
+    objective, batch = pretraining(config), prepared_batch(config)
+
+    def loss(params, batch):
+        sums = objective.sums(params, batch, key=None, layout=ANYWHERE)
+        return objective.loss(sums, objective.counts(batch))
+
+    params = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
+    both = jax.make_jaxpr(jax.value_and_grad(loss))(params, batch)
+    assert product_flops(both.jaxpr) == model_flops(config).total
 
 
 def attention_flops(length, **fields):

@@ -69,6 +69,11 @@ def test_a_batch_that_is_constant_stays_one():
     assert taken(BatchSchedule(TrainConfig(steps=7)), 7) == [1] * 7
 
 
+def test_a_constant_batch_does_not_begin_with_the_size_that_an_earlier_phase_had_grown_to():
+    grown = {"times": 8, "noise": 0.0, "signal": 0.0}
+    assert taken(BatchSchedule(TrainConfig(steps=7), grown, begin=3), 7) == [1] * 7
+
+
 def measured(noise, signal):
     return {NOISE: noise, SIGNAL: signal}
 

@@ -5,13 +5,30 @@ import dataclasses
 import jax
 import numpy as np
 
-from bertjax.config import ReplacedConfig
+from bertjax.config import ReplacedConfig, family
 from bertjax.training.pretraining import pretraining
 from tests.factory import SMALL_MODEL, random_batch, small_config, unrepeated
 from tests.training.distillation.models import drawn
 
 MASK = 4
 MODEL = dataclasses.replace(SMALL_MODEL, num_attention_heads=4, heads=("rtd",), mlm_act="gelu")
+
+RELATIVE = family(
+    "deberta-v2",
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=48,
+    max_position_embeddings=16,
+    relative_positions=8,
+    relative_projections="shared",
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.1,
+    heads=("rtd",),
+)
+"""A DeBERTa: relative positions instead of a table of positions, and no token types."""
 
 
 def detection_config(model=MODEL, *, generator_size=0.5, generator="tied", **changes):

@@ -18,6 +18,7 @@ from bertjax.training.pretraining import pretraining
 from bertjax.training.replaced import losses, networks
 from tests.training.replaced.models import (
     MODEL,
+    RELATIVE,
     detection_batch,
     detection_config,
     prepared_batch,
@@ -156,6 +157,55 @@ def test_accumulation_and_meshes_give_the_step_of_one_device(generator, mesh, pa
         jax.tree.leaves(found[0].opt_state), jax.tree.leaves(alone[0].opt_state), strict=True
     ):
         largest("replaced tokens, other layouts: moments", np.abs(own - their).max(), 1e-5)
+
+
+def some_steps(config, devices):
+    """The metrics of three steps on different batches, and the state after them."""
+    mesh = make_mesh(config.mesh, jax.devices()[:devices])
+    objective = pretraining(config)
+    state = steps.jit_init(config, mesh, objective).state()
+    step = steps.jit_train_step(config, mesh, objective)
+    metrics = []
+    for seed in range(3):
+        batch = detection_batch(seed=seed)
+        state, found = step(state, global_batch(mesh, batch, config.train.batch_size))
+        metrics.append(jax.device_get(found))
+    return metrics, jax.device_get(state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        {"fsdp": 4},
+        {"sequence": 4},
+        {"fsdp": 2, "sequence": 2, "tensor": 2},
+        {"replica": 2, "fsdp": 4},
+    ],
+    ids=lambda mesh: " ".join(f"{name} {size}" for name, size in mesh.items()),
+)
+def test_disentangled_embeddings_of_deberta_are_trained_alike_on_every_mesh(mesh, largest):
+    """A generator of the same width and half the layers, as in arXiv 2111.09543, with dropout."""
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    model = dataclasses.replace(RELATIVE, **dropout, dropout_bits="hash")
+    config = detection_config(model, generator="disentangled", generator_size=1.0)
+    config = config.replace(replaced={"generator_layers": 0.5}, optimizer={"max_grad_norm": 0.5})
+    alone, state = some_steps(config, 1)
+    devices = int(np.prod(list(mesh.values())))
+    found, other = some_steps(config.replace(mesh={"data": 1, **mesh}), devices)
+    for own, their in zip(found, alone, strict=True):
+        for name, value in their.items():
+            difference = abs(float(own[name]) - float(value)) / max(abs(float(value)), 1)
+            largest("disentangled embeddings, meshes: metrics", difference, 1e-5)
+    for what in ("params", "opt_state"):
+        leaves = [jax.tree.leaves(getattr(each, what)) for each in (other, state)]
+        for own, their in zip(*leaves, strict=True):
+            # Adam divides small gradients by their own size, and rounding with them.
+            largest(f"disentangled embeddings, meshes: {what}", np.abs(own - their).max(), 1e-4)
+    words = [
+        tree["embeddings"]["word"]["embedding"] for tree in (state.params, state.params[GENERATOR])
+    ]
+    assert np.abs(words[0] - words[1]).max() > 1e-4  # the difference was trained
 
 
 def test_the_generator_is_laid_out_by_the_table_of_all_models():

@@ -10,7 +10,6 @@ import pytest
 from etils import epath
 
 import bertjax
-from bertjax.config import family
 from bertjax.interop.checkpoints.model_config import huggingface_config
 from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, import_params
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
@@ -22,7 +21,7 @@ from bertjax.training.replaced import networks, sharing
 from bertjax.training.saved_model import load_network
 from tests.tiny_library import write_library
 from tests.training.checkpoints import KilledError, array_sums
-from tests.training.replaced.models import detection_config
+from tests.training.replaced.models import RELATIVE, detection_config
 from tests.training.replaced.paper_steps import OPTIMIZER, STEPS, assert_steps_follow
 from tests.training.replaced.test_networks import batch_of
 from tests.waiting import until
@@ -30,23 +29,8 @@ from tests.waiting import until
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-MODEL = family(
-    "deberta-v2",
-    vocab_size=64,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=48,
-    max_position_embeddings=16,
-    relative_positions=8,
-    relative_projections="shared",
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-    initializer_range=0.1,
-    heads=("rtd",),
-)
 CONFIG = detection_config(
-    MODEL,
+    RELATIVE,
     generator="disentangled",
     generator_size=1.0,
     replaced={"generator_layers": 0.5},
@@ -151,7 +135,7 @@ def tiny_run():
         train={"steps": 4, "eval_every_steps": 2, "save_every_steps": 2},
         optimizer={"peak_learning_rate": 1e-3},
     )
-    model = dataclasses.replace(MODEL, vocab_size=120, max_position_embeddings=32)
+    model = dataclasses.replace(RELATIVE, vocab_size=120, max_position_embeddings=32)
     replaced = {"generator": "disentangled", "generator_size": 1.0, "generator_layers": 0.5}
     return config.replace(model=model, replaced=replaced)
 
