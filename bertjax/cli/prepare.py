@@ -52,10 +52,27 @@ def run(words: Sequence[str]) -> int:
         expected=f"--phase beside it: the phases read {len(configs)} folders",
     )
     quiet_libraries()
+    _check_tokenizer(command, configs[0])
     beam = beam_options if command.runner == "beam" else None
     for config in configs:
         _prepare(config, command.output_dir or config.data.prepared_dir, overrides, beam)
     return 0
+
+
+def _check_tokenizer(command: PrepareCommand, config: Config) -> None:
+    """Raise `UserError` where the folder that a later phase takes its tokenizer from has none."""
+    from bertjax.given_files import place_of
+
+    vocabulary = config.tokenizer.vocab_file
+    taken = vocabulary != command.config.tokenizer.vocab_file
+    # A model that the run starts from has its own.
+    other = command.config.model_from_init or command.config.distill.teacher
+    check(
+        not taken or bool(other) or place_of(vocabulary).exists(),
+        where="--phase",
+        found=f"{command.phase}, without {vocabulary}",
+        expected="the folder of phase 1 before it, whose tokenizer it takes",
+    )
 
 
 def _prepare(

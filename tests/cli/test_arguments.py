@@ -35,6 +35,7 @@ def fails(capsys, *words):
     (["train", "configs/tiny.py", "--train.steps"], "Missing value for argument '--train.steps'"),
     (["train", "configs/tiny.py", "--optimizer.schedule", "liner"], "invalid choice 'liner'"),
     (["prepare", "configs/tiny.py", "--phase", "2"], "--phase: found 2, expected 0 (all) to 1"),
+    (["prepare", "configs/recipes/paper.py", "--phase", "2"], "--phase: found 2, without prepared/paper128/tokenizer, expected the folder of phase 1 before it"),
     (["prepare", "configs/recipes/paper.py", "--output-dir", "x"], "--output-dir: found x, expected --phase beside it: the phases read 2 folders"),
     (["prepare", "configs/tiny.py", "--phases", "steps=5"], "train.steps: found 3000, expected 5, where the last of phases ends"),
     (["train", "configs/tiny.py", "--train.steps", "-5"], "train.steps: found -5, expected a number above 0"),
