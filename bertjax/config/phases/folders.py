@@ -1,16 +1,27 @@
 """The folders that the phases of a run read: what is prepared for each."""
 
 import os
+from typing import Protocol, TypeVar
 
-from bertjax.config.phases.resolution import phases_of
-from bertjax.config.run import Config
+from bertjax.config.data import TokenizerConfig
+from bertjax.config.phases.resolution import Run, phases_of
 from bertjax.errors import check
 
 TOKENIZER = "tokenizer"
 """Name of the folder in a prepared one that holds its tokenizer."""
 
 
-def configs_to_prepare(config: Config, phase: int = 0) -> tuple[Config, ...]:
+class PreparedRun(Run, Protocol):
+    """What is read here of the configuration of a run, `Config`."""
+
+    @property
+    def tokenizer(self) -> TokenizerConfig: ...
+
+
+C = TypeVar("C", bound=PreparedRun)
+
+
+def configs_to_prepare(config: C, phase: int = 0) -> tuple[C, ...]:
     """Return a configuration without phases for each folder that a run reads, in their order.
 
     Two phases that read one folder have it prepared as the first of them says. The folders of a
@@ -19,7 +30,11 @@ def configs_to_prepare(config: Config, phase: int = 0) -> tuple[Config, ...]:
     configuration of that phase alone; `UserError` where there is no such phase.
 
     >>> from bertjax.config import Config
-    >>> config = Config().replace(train={"steps": 9}, phases=("steps=5", "data.prepared_dir=long"))
+    >>> config = Config().replace(
+    ...     train={"steps": 9},
+    ...     optimizer={"warmup_steps": 0},
+    ...     phases=("steps=5", "data.prepared_dir=long"),
+    ... )
     >>> [(each.data.prepared_dir, each.tokenizer.vocab_file) for each in configs_to_prepare(config)]
     [('prepared', ''), ('long', 'prepared/tokenizer')]
     """
@@ -40,7 +55,7 @@ def configs_to_prepare(config: Config, phase: int = 0) -> tuple[Config, ...]:
     return tuple(_with_tokenizer(each, first) for each in found.values())
 
 
-def _with_tokenizer(config: Config, first: Config) -> Config:
+def _with_tokenizer(config: C, first: C) -> C:
     """Return `config` with the tokenizer of the folder of `first`, unless it has a vocabulary."""
     folder = first.data.prepared_dir
     if config.tokenizer.vocab_file or config.data.prepared_dir == folder:

@@ -14,8 +14,9 @@ PHASES = (
 )
 
 
-def run(**changes):
-    return Config().replace(train={"steps": 7}, data={"prepared_dir": "short"}, **changes)
+def run(steps=7, **changes):
+    sections = {"train": {"steps": steps}, "optimizer": {"warmup_steps": 0}}
+    return Config().replace(data={"prepared_dir": "short"}, **sections, **changes)
 
 
 def folders(config, phase=0):
@@ -35,7 +36,7 @@ def test_one_phase_alone_may_be_named():
 
 
 def test_a_run_that_begins_with_a_mixture_has_its_own_folder_first():
-    assert folders(run(phases=PHASES[2:], train={"steps": 3})) == [("short", 128)]
+    assert folders(run(3, phases=PHASES[2:])) == [("short", 128)]
 
 
 def test_later_folders_take_the_tokenizer_of_the_first_unless_a_vocabulary_is_named():
