@@ -9,7 +9,7 @@ from bertjax.cli.arguments import fields_of, need, parse_subject, quiet_librarie
 
 @dataclass(frozen=True)
 class QuantizeCommand:
-    """Write a model as a program with weights of 8 bits, measured beside the float32 one.
+    """Write a model as a program with weights of 8 or 4 bits, measured beside the float32 one.
 
     RUN is a run, a checkpoint or a model folder of transformers. If the figure of the program loses
     more than --max-loss, nothing is written and the exit status is 3 (docs/compression.md).
@@ -24,7 +24,7 @@ class QuantizeCommand:
     in all layers are one.
     """
     bits: int = 8
-    """Bits of a weight: 8, or in format stablehlo 4 with --activations none."""
+    """Bits of a weight: 8, or 4 with --activations none."""
     activations: Literal["none", "dynamic", "static"] = "dynamic"
     """Inputs of products: left in float (none: only weights are quantized), quantized by the range
     that they have (dynamic), or by one that was measured on calibration data (static).

@@ -14,6 +14,7 @@ Onnx = Any
 """An `onnx.ModelProto`: the package is one of an extra, so its types are not imported here."""
 
 INTEGERS = ("int8", "uint8")
+"""Element types of 8 bits; a matrix may have `int4` too."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,21 @@ def bytes_by_type(graph: Onnx) -> dict[str, int]:
     totals: dict[str, int] = {}
     for tensor in graph.graph.initializer:
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        size = kind.itemsize * math.prod(tensor.dims)
+        # NumPy has a byte for a number of 4 bits, the file half of one.
+        bits = 4 if kind.name == "int4" else 8 * kind.itemsize
+        size = -(-bits * math.prod(tensor.dims) // 8)
         totals[kind.name] = totals.get(kind.name, 0) + size
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 
-def check_types(path: Path, weights: Sequence[Weight], kept: Sequence[str]) -> Mapping[str, int]:
+def check_types(
+    path: Path, weights: Sequence[Weight], kept: Sequence[str], bits: int = 8
+) -> Mapping[str, int]:
     """Check that a quantized file has integers for each weight that is not `kept` in float.
 
-    Returns `bytes_by_type`. A quantizer that passes over a node says nothing, and its file works.
-    Raises `UserError` for the first weight that has another type than it should.
+    Those of matrices have `bits` bits, those of tables 8. Returns `bytes_by_type`. A quantizer that
+    passes over a node says nothing, and its file works. Raises `UserError` for the first weight
+    that has another type than it should.
     """
     graph = read_graph(path)
     types = {tensor.name: type_name(tensor) for tensor in graph.graph.initializer}
@@ -125,11 +131,12 @@ def check_types(path: Path, weights: Sequence[Weight], kept: Sequence[str]) -> M
             )
             continue
         found = types.get(f"{weight.name}_quantized", found)
+        known = INTEGERS if bits == 8 or weight.is_table else (f"int{bits}",)
         check(
-            found in INTEGERS,
+            found in known,
             where=f"{path.name}: {weight.name}",
             found=found or "no such tensor",
-            expected="int8",
+            expected=known[0],
         )
     return bytes_by_type(graph)
 

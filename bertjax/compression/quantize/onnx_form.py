@@ -72,7 +72,8 @@ class OnnxForm:
         self, folder: Path, model: RuntimeModel, kept: Sequence[str]
     ) -> Mapping[str, int]:
         """Check the types in the file: ONNX Runtime does not tell them."""
-        return check_types(folder / PROGRAM, list(self._weights.values()), kept)
+        weights = list(self._weights.values())
+        return check_types(folder / PROGRAM, weights, kept, self.options.bits)
 
     def stored_bytes(self, folder: Path) -> int:
         """Return the bytes of the graph, and of weights beside it."""

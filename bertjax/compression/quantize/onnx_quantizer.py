@@ -12,6 +12,8 @@ from bertjax.compression.quantize.graph_weights import Weight
 from bertjax.compression.quantize.options import QuantizeOptions
 from bertjax.errors import UserError, disk_errors, one_line
 
+OPSET_OF_INT4, IR_OF_INT4 = 21, 10
+"""https://github.com/onnx/onnx/blob/main/docs/Versioning.md"""
 Rows = Sequence[Mapping[str, np.ndarray]]
 """Inputs of a program, one batch after another."""
 
@@ -112,6 +114,7 @@ def _weights_alone(
 
     Standard operators, so any runtime of ONNX reads the file. Tables of embeddings are quantized
     as for dynamic activations: the rows that are looked up are few, and become floats after that.
+    Tables have 8 bits also beside matrices of 4, which ids cannot be looked up in (`Gather`).
     """
     import onnx
 
@@ -128,6 +131,8 @@ def _weights_alone(
     nodes_before = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*new_nodes, *nodes_before])
+    if options.bits == 4:
+        _allow_four_bits(model)
     onnx.save(
         model,
         str(target),
@@ -136,12 +141,24 @@ def _weights_alone(
     )
 
 
+def _allow_four_bits(model: Any) -> None:
+    """State the versions that have integers of 4 bits; they only add types to older operators."""
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = max(opset.version, OPSET_OF_INT4)
+    model.ir_version = max(model.ir_version, IR_OF_INT4)
+
+
 def _add_integers(graph: Any, tensor: Any, options: QuantizeOptions) -> Any:
     """Add a matrix as integers and scales; return the node that makes floats of them."""
+    import ml_dtypes
     from onnx import helper, numpy_helper
 
     array = numpy_helper.to_array(tensor)
-    integers, scales = symmetric_integers(array, 0 if options.granularity == "channel" else None)
+    axis = 0 if options.granularity == "channel" else None
+    integers, scales = symmetric_integers(array, axis, options.bits)
+    if options.bits == 4:
+        integers = integers.astype(ml_dtypes.int4)  # two in a byte of the file
     names = [f"{tensor.name}_quantized", f"{tensor.name}_scale"]
     graph.initializer.append(numpy_helper.from_array(integers, names[0]))
     graph.initializer.append(numpy_helper.from_array(scales, names[1]))

@@ -9,8 +9,8 @@ from bertjax.errors import check
 Activations = Literal["none", "dynamic", "static"]
 Granularity = Literal["channel", "tensor"]
 Format = Literal["onnx", "stablehlo"]
-BITS: Mapping[str, tuple[int, ...]] = {"onnx": (8,), "stablehlo": (4, 8)}
-"""Numbers of bits of weights in each format. ONNX Runtime has 8 for all kinds of activations."""
+BITS: Mapping[str, tuple[int, ...]] = {"onnx": (4, 8), "stablehlo": (4, 8)}
+"""Numbers of bits of weights in each format."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from bertjax.errors import UserError
     ("options", "message"),
     [
         ({"format": "tflite"}, "--format: found 'tflite', expected one of onnx, stablehlo"),
-        ({"bits": 3}, "--bits: found 3, expected 8 in format onnx"),
-        ({"bits": 4}, "--bits: found 4, expected 8 in format onnx"),
+        ({"bits": 3}, "--bits: found 3, expected 4 or 8 in format onnx"),
+        ({"bits": 4}, "--activations: found dynamic, expected none with --bits 4"),
         ({"bits": 2, "format": "stablehlo"}, "--bits: found 2, expected 4 or 8 in format stableh"),
         (
             {"bits": 4, "format": "stablehlo"},
