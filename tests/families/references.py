@@ -263,7 +263,8 @@ def ours(model: nn.Module, folder: Path) -> tuple[ModelConfig, Any]:
         (folder / "config.json").write_text(json.dumps(values))
     config, params = huggingface.load(folder)
     # A head for masked words may serve tasks as the pooler too; here it has its own use alone.
-    config = dataclasses.replace(config, heads=("mlm",))
+    # An imported GPT-BERT reads the state before a masked word; no reference here does.
+    config = dataclasses.replace(config, heads=("mlm",), mlm_shifted=False)
     return config, jax.tree.map(jnp.asarray, without_groups(params, {"pooler"}))
 
 
