@@ -9,7 +9,7 @@ import pytest
 from bertjax.config import MeshConfig
 from tests.factory import small_config
 from tests.families.shapes import DROPOUT, packed_batch, shape_of
-from tests.training.test_step import MESHES, sums_and_gradients
+from tests.training.step.test_update import MESHES, sums_and_gradients
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ import pytest
 
 import bertjax
 from bertjax.errors import UserError
-from bertjax.training import step as step_module
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.pretraining import Pretraining
+from bertjax.training.step import programs as step_module
 from tests.training.replay.runs_of_phases import config_of, library
 
 # A step and a sentence of a tiny run are replayed every day, as the examples of the docstrings.
