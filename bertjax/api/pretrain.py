@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, nullcontext
 
@@ -115,12 +116,14 @@ def train(
     >>> result.report.exists()
     True
     """
+    # All that follows counts in a budget of time.
+    began = time.monotonic()
     run_dir = place_of(run_dir)
     with ExitStack() as stack:
         # Before there is a log file, which another process may be writing.
         with collected_log() as earlier:
             stack.enter_context(job_lock(run_dir, "train"))
-        return _train(config, run_dir, overrides, progress, earlier)
+        return _train(config, run_dir, overrides, progress, earlier, began)
 
 
 def _train(
@@ -129,6 +132,7 @@ def _train(
     overrides: Collection[str],
     progress: Progress,
     earlier: Sequence[logging.LogRecord],
+    began: float,
 ) -> RunResult:
     """Do the work of `train`, of which this job has the folder's lock."""
     check(
@@ -186,6 +190,7 @@ def _train(
             given=given,
             progress=progress,
             on_evaluation=report,
+            began=began,
         )
         report()
         if first and outcome.stopped:

@@ -9,6 +9,7 @@ from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
 from bertjax.config.objectives.replaced import ReplacedConfig, check_replaced
+from bertjax.config.optimization.budget import check_budget
 from bertjax.config.optimization.run_checks import check_algorithm_of_run
 from bertjax.config.phases.resolution import phases_of
 from bertjax.config.serialization import replaced
@@ -65,6 +66,7 @@ class Config:
         _check_family(self)
         _check_phases(self)
         _check_objective(self)
+        check_budget(self)
         check_sparse_run(self)
         check_algorithm_of_run(self)
         check_replaced(self)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from bertjax.config.field_types import check_fields
 from bertjax.config.optimization.algorithms import AlgorithmConfig, check_algorithm
+from bertjax.config.optimization.budget import budget_seconds
 from bertjax.config.range_checks import (
     fit_int32,
     fraction_below_one,
@@ -162,6 +163,12 @@ class TrainConfig:
     Each batch gives one update of the parameters, unless batch_size_schedule joins several batches
     into one update.
     """
+    budget: str = ""
+    """Wall-clock time of the run, such as 24h, 90m or 3600s; empty: none.
+    The schedules of learning rate and mask rate are gone through in this time instead of in steps
+    steps: when a quarter of the time has passed, they are where they would be after a quarter of
+    steps. The run ends when the time is used, or after steps steps (docs/phases.md).
+    """
     batch_size: int = 256
     """Global batch size: number of rows, summed over all devices and accumulation steps."""
     batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
@@ -253,6 +260,8 @@ class TrainConfig:
         ]
         positive("train", self, *numbers)
         fraction_below_one("train", self, "ema_decay")
+        if self.budget:
+            budget_seconds(self.budget)
         not_negative("train", self, "eval_max_batches", expected="0 (all) or more")
         not_negative("train", self, "max_batch_size", "batch_size_tokens")
         not_negative("train", self, "keep_every_steps", "keep_every_tokens")

@@ -196,6 +196,39 @@ def from_first(text: str) -> str:
     return client().blocking_key_value_get(name, MAX_SECONDS * 1000)
 
 
+class FirstSays:
+    """What the first process says again and again, such as once in each update.
+
+    All processes call it equally often. The messages of `from_first` are few, and stay with process
+    0 until the job ends; these are removed.
+    """
+
+    def __init__(self, name: str):
+        """`name` is another one for each of these in a job."""
+        self._name = name
+        self.count = 0
+        """Number of messages so far."""
+
+    def __call__(self, text: str, heard: int) -> str:
+        """Return, on every process, the text that the first process passes.
+
+        Every process has heard at least the first `heard` messages. This removes them.
+        """
+        number, self.count = self.count, self.count + 1
+        if not is_multiprocess():
+            return text
+        if not is_first():
+            return client().blocking_key_value_get(self._key(number), MAX_SECONDS * 1000)
+        client().key_value_set(self._key(number), text)
+        if heard > 0:
+            # Those before it were removed by the calls before.
+            client().key_value_delete(self._key(heard - 1))
+        return text
+
+    def _key(self, number: int) -> str:
+        return f"bertjax/{self._name}/{number}"
+
+
 def to_first(text: str) -> list[str]:
     """Return, on the first process, the texts that all processes pass; on the others nothing.
 

@@ -102,7 +102,9 @@ def check_unchanged(path: epath.Path, before: Config, now: Config, made: int) ->
     if not now.finetune.tasks:
         # Pretraining has no head of a task, and a run may be older than this field of its family.
         free.add("model.token_pooler")
-    if changed & SCHEDULE and _same_rates(before, now, made):
+    # With a budget the rates that were made follow from the time, and no other schedule has them.
+    by_steps = not (before.train.budget or now.train.budget)
+    if changed & SCHEDULE and by_steps and _same_rates(before, now, made):
         free |= SCHEDULE
     for name in values_now:
         check(

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from bertjax.training.initial_state import begun
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import NOTHING, Given, Objective
+from bertjax.training.optimization.budget import BUDGET, Budget, place_of
 from bertjax.training.optimization.sparsity import is_reached, plan_of
 from bertjax.training.phases.phase_run import PhaseRun, phase_runs
 from bertjax.training.pretraining import check_heads, pretraining
@@ -60,6 +62,7 @@ def train(
     given: Given = NOTHING,
     progress: Progress = silent,
     on_evaluation: Callable[[], object] = lambda: None,
+    began: float | None = None,
 ) -> Outcome:
     """Train `config` in `run_dir`, and return how the run ended.
 
@@ -67,7 +70,8 @@ def train(
     if there is one. The default objective is pretraining; `given` is what it reads beside the
     parameters. `on_evaluation` is called after each
     held-out evaluation, when its metrics are written and the save of a checkpoint that is due has
-    begun.
+    begun. `began` is the `time.monotonic()` from which the time of `train.budget` counts; None:
+    that of the call.
 
     SIGTERM and SIGINT end the run after the current step, with a checkpoint. If one of several
     processes gets the signal, all end after the same step. All processes call this with the same
@@ -81,7 +85,15 @@ def train(
         objective = pretraining(config, source.vocabulary)
     with _stop_signal() as stop, batch_memory_errors(config):
         return _train(
-            config, epath.Path(run_dir), source, objective, given, progress, on_evaluation, stop
+            config,
+            epath.Path(run_dir),
+            source,
+            objective,
+            given,
+            progress,
+            on_evaluation,
+            stop,
+            time.monotonic() if began is None else began,
         )
 
 
@@ -94,6 +106,7 @@ def _train(
     progress: Progress,
     on_evaluation: Callable[[], object],
     stop: threading.Event,
+    began: float,
 ) -> Outcome:
     # Mesh and shardings
     mesh = make_mesh(config.mesh)
@@ -120,11 +133,12 @@ def _train(
     own = next(run for run in runs if start <= run.phase.end)
     step_log = StepLog(own.config, run_dir, metrics, own.schedule)
     facts = data_record.with_changes(saved, source.facts, start)
-    records = _Records(config, checkpoints, metrics, facts)
+    budget = Budget(config, run_dir, saved, began) if config.train.budget else None
+    records = _Records(config, checkpoints, metrics, facts, budget)
     records.enter(own)
 
     # Loop
-    step, is_last = start, False
+    step = start
     if own.evaluator and hosts.agree(records.misses_evaluation(start)):
         records.evaluate(start, state.params, own.evaluator)
     # A run that ended early does no further step when it is started again.
@@ -133,7 +147,8 @@ def _train(
     # Of all hosts the first decides: another one may see the folder late.
     if start == 0 and marks.passed(-1, 0) and hosts.agree(checkpoints.latest() is None):
         records.save(0, state, None)
-    updates = iter(()) if stalled else _updates(runs, start)
+    ended = stalled or _is_used(budget)
+    updates = iter(()) if ended else _updates(runs, start)
     for number, (run, batches, batch) in enumerate(updates, 1):
         if number == 1 or run is not own:
             own = run
@@ -144,18 +159,37 @@ def _train(
         global_size = batches * own.config.train.batch_size
         # In each update: without its checkpoints a run is not to go on until the next one is due.
         checkpoints.check()
-        state, scalars = own.train_step(state, hosts.global_batch(mesh, batch, global_size))
-        step_log.add(Update(step, batches, scalars, batch))
+        global_batch = hosts.global_batch(mesh, batch, global_size)
+        passed = budget.next() if budget else None
+        place = None if passed is None else place_of(passed, config.train.steps)
+        state, scalars = own.train_step(state, global_batch, place)
+        if budget:
+            budget.started(scalars["loss"])
+        known = {} if passed is None else {"budget_passed": passed}
+        step_log.add(Update(step, batches, {**scalars, **known}, batch))
         # `should_stop_after` is called first and in every update, because the processes count the
         # calls to agree on a step.
-        is_last = hosts.should_stop_after(number, stop.is_set()) or step == config.train.steps
+        is_stopped = hosts.should_stop_after(number, stop.is_set())
+        is_end = step == config.train.steps or _is_used(budget)
         is_kept = marks.passed(before, step)
-        due = _due(config.train, before, step, is_last, is_kept, ends_phase=step == own.phase.end)
+        due = _due(
+            config.train,
+            before,
+            step,
+            is_stopped=is_stopped,
+            is_end=is_end,
+            is_kept=is_kept,
+            ends_phase=step == own.phase.end,
+        )
         if due.log:
+            # First: what metrics show is never decided on a second time.
+            if budget:
+                budget.write()
             step_log.flush()
         if due.growth:
             records.grow_batch(step)
-        progress("train", step, config.train.steps)
+        # How many steps a budget has time for is not known.
+        progress("train", step, 0 if budget else config.train.steps)
         heldout = None
         if due.evaluation and own.evaluator:
             heldout = records.evaluate(step, state.params, own.evaluator)
@@ -168,15 +202,21 @@ def _train(
             step_log.restart_clock()  # the time of this work does not count as training
         # What is due is the same on all processes, so all ask or none does.
         stalled = due.evaluation and records.has_stalled()
-        if is_last or stalled:
+        if is_stopped or is_end or stalled:
             break
     # Saves are asynchronous: this waits for the last one.
     checkpoints.close()
+    if budget:
+        budget.close(step)
     metrics.close()
     if stalled:
         records.log_early_stop(step)
-    stopped = step < config.train.steps and not stalled
+    stopped = step < config.train.steps and not stalled and not _is_used(budget)
     return Outcome(step, stopped, metrics.evaluations)
+
+
+def _is_used(budget: Budget | None) -> bool:
+    return budget is not None and budget.is_used
 
 
 class _Due(NamedTuple):
@@ -192,18 +232,23 @@ def _due(
     train: TrainConfig,
     before: int,
     step: int,
-    is_last: bool,
-    is_kept: bool,
     *,
+    is_stopped: bool,
+    is_end: bool,
+    is_kept: bool,
     ends_phase: bool,
 ) -> _Due:
-    """Return what is due after the update from step `before` to `step`."""
+    """Return what is due after the update from step `before` to `step`.
+
+    The run may be stopped there, or end; the checkpoint may be kept; a phase may end.
+    """
 
     def passed(every: int) -> bool:
         # An update of several batches may jump over a multiple of `every`.
         return step // every > before // every
 
-    evaluation = step == train.steps or passed(train.eval_every_steps)
+    is_last = is_stopped or is_end
+    evaluation = is_end or passed(train.eval_every_steps)
     checkpoint = is_last or is_kept or passed(train.save_every_steps)
     growth = train.batch_size_schedule == "adaptive" and passed(train.batch_size_steps)
     # Metrics are written before three things that depend on them: an evaluation, which compares
@@ -222,8 +267,10 @@ class _Records:
         checkpoints: Checkpoints,
         metrics: MetricsLog,
         facts: Mapping[str, Any],
+        budget: Budget | None,
     ):
         self._config, self._checkpoints, self._metrics = config, checkpoints, metrics
+        self._budget = budget
         self._meta = {"config": to_dict(config), **facts, "versions": versions()}
 
     def enter(self, run: PhaseRun) -> None:
@@ -258,6 +305,8 @@ class _Records:
         meta = self._meta
         if self._run.config.train.batch_size_schedule != "constant":
             meta = {**meta, BATCH_SIZE: self._run.schedule.state()}
+        if self._budget:
+            meta = {**meta, BUDGET: self._budget.meta()}
         # Without figures it cannot be the best: a denser model is not what was asked for.
         figures = heldout if is_reached(self._config, step) else None
         self._checkpoints.save(step, state, meta, figures)

@@ -61,7 +61,8 @@ class Objective(Protocol):
     def prepare(self, batch: Batch, key: Array, step: ArrayLike = 0) -> Batch:
         """Return the batch in the form that `counts` and `sums` need: with masks, for example.
 
-        `step` is that of the run, int32 [].
+        `step` is the place in the schedules: that of the run, int32 [], or, with a budget of time,
+        the fraction that has passed times `train.steps`, float32 [].
         """
         ...
 

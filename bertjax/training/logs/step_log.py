@@ -38,8 +38,8 @@ class Update(NamedTuple):
     """The step after the update."""
     batches: int
     """The number of batches of `train.batch_size` rows that it takes."""
-    scalars: dict[str, jax.Array]
-    """Its metrics, on the device."""
+    scalars: Mapping[str, Any]
+    """Its metrics, most of them on the device."""
     batch: Batch
     """This process's rows."""
 

@@ -25,6 +25,12 @@ def branched(config: Config, step: int, phases: Sequence[str]) -> Config:
         expected="none, in a run that is branched",
     )
     check(
+        not config.train.budget,
+        where="train.budget",
+        found=config.train.budget,
+        expected="none, in a run that is branched: its rates follow a clock and not a plan",
+    )
+    check(
         config.train.batch_size_schedule != "adaptive",
         where="train.batch_size_schedule",
         found="adaptive",

@@ -24,6 +24,7 @@ from bertjax.training.batch_source import interleave
 from bertjax.training.integrity.restoring import restore_state, saved_shapes
 from bertjax.training.logs.metrics_log import FILE, read_entries
 from bertjax.training.objective import Objective
+from bertjax.training.optimization import budget
 from bertjax.training.optimization.plan import learning_rate, mask_rate, plan_of
 from bertjax.training.pretraining import pretraining
 from bertjax.training.replay.opened_run import (
@@ -42,6 +43,8 @@ from bertjax.training.step import (
 )
 from bertjax.types import Batch
 
+Place = np.int32 | np.float32
+"""A place in the schedules of a run."""
 Kind = Literal["masked", "random", "kept", "next"]
 
 
@@ -198,21 +201,22 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
         batches.append(next(source.train(number, all_rows)))
     given = interleave(batches)
     objective = pretraining(phase.config, source.vocabulary, phase)
+    place = _place(run, span.begin)
     names, records = _records(run, phase, span)
-    computed, note = _computed(run, phase, objective, given, span.begin)
+    computed, note = _computed(run, phase, objective, given, span.begin, place)
     data = phase.config.data
     rate = None
     if data.objective != "diffusion":
-        rate = float(mask_rate(data, phase.masks, span.begin))
+        rate = float(mask_rate(data, phase.masks, place))
     rows = {name: values for name, values in given.items() if name != "corpus_ids"}
     return Replay(
         step=span.end,
         begin=span.begin,
         phase=phase.number,
         phases=len(run.phases),
-        learning_rate=_learning_rate(run, phase, span.begin),
+        learning_rate=_learning_rate(run, phase, place),
         mask_rate=rate,
-        batch=_masked(objective, rows, phase.config.seed, span.begin),
+        batch=_masked(objective, rows, phase.config.seed, span.begin, place),
         original_ids=unmask(rows)["input_ids"] if "masked_lm_ids" in rows else rows["input_ids"],
         corpora=names,
         records=records,
@@ -265,25 +269,42 @@ def _records(
     return tuple(corpora.names[corpus] for corpus in joined["corpora"]), joined["records"]
 
 
-def _learning_rate(run: OpenedRun, phase: Phase[Config], begin: int) -> float:
+def _place(run: OpenedRun, begin: int) -> Place:
+    """Return the place of an update in the schedules: its step, or what follows from the time.
+
+    Raises `UserError` for an update that was not made where its place follows a clock.
+    """
+    train = run.config.train
+    if not train.budget:
+        return np.int32(begin)
+    record = budget.recorded(run.folder, run.record)
+    return budget.place_of(budget.passed_at(record, begin, str(run.folder)), train.steps)
+
+
+def _learning_rate(run: OpenedRun, phase: Phase[Config], place: Place) -> float:
     schedule = learning_rate(phase.config.optimizer, plan_of(run.phases, phase))
     # Compiled, as in the step: its rounding may differ from that of single operations.
-    return float(np.float32(jax.jit(schedule)(np.int32(begin))))
+    return float(np.float32(jax.jit(schedule)(place)))
 
 
-def _masked(objective: Objective, rows: Batch, seed: int, begin: int) -> Batch:
+def _masked(objective: Objective, rows: Batch, seed: int, begin: int, place: Place) -> Batch:
     """Return the rows with the masks that the step draws, if it does."""
 
-    def prepare(batch: Batch, seed: Array, step: Array) -> Batch:
-        return objective.prepare(batch, random_key(seed, step, MASKS), step)
+    def prepare(batch: Batch, seed: Array, step: Array, place: Array) -> Batch:
+        return objective.prepare(batch, random_key(seed, step, MASKS), place)
 
     # Compiled with the same arguments as the step, so that no rounding differs.
-    prepared = jax.jit(prepare)(rows, np.uint32(seed), np.int32(begin))
+    prepared = jax.jit(prepare)(rows, np.uint32(seed), np.int32(begin), place)
     return {name: np.asarray(values) for name, values in prepared.items()}
 
 
 def _computed(
-    run: OpenedRun, phase: Phase[Config], objective: Objective, batch: Batch, begin: int
+    run: OpenedRun,
+    phase: Phase[Config],
+    objective: Objective,
+    batch: Batch,
+    begin: int,
+    place: Place,
 ) -> tuple[dict[str, float | None], str]:
     """Return the metrics of the update, or none and the reason."""
     kept = checkpoint.steps_of(run.folder)
@@ -303,7 +324,8 @@ def _computed(
     plan = plan_of(run.phases, phase)
     program = jit_train_step(phase.config, mesh, objective, plan=plan)
     size = len(batch["input_ids"])
-    _, scalars = program(state, hosts.global_batch(mesh, batch, size))
+    by_time = place if isinstance(place, np.float32) else None
+    _, scalars = program(state, hosts.global_batch(mesh, batch, size), by_time)
     metrics: dict[str, float | None] = {}
     for name, value in jax.device_get(scalars).items():
         # As in `metrics.jsonl`, where a number that is not finite is null.

@@ -71,18 +71,25 @@ class JittedTrainStep:
     """`train_step` compiled for a mesh, with the seed of a run."""
 
     program: jax.stages.Wrapped
-    """(seed, state, batch, given) to (state, metrics); runs that differ in the seed share it."""
+    """(seed, state, batch, given, place) to (state, metrics); runs that differ in the seed share
+    it.
+    """
     seed: np.uint32
     given: Params
     """What the objective reads beside the state's parameters; never a constant of the program."""
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        """Return the new state, in the memory of the old one, and the metrics of `train_step`."""
-        return self.program(self.seed, state, batch, self.given)
+    def __call__(
+        self, state: TrainState, batch: Batch, place: np.float32 | None = None
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Return the new state, in the memory of the old one, and the metrics of `train_step`.
+
+        `place` is as in `train_step`.
+        """
+        return self.program(self.seed, state, batch, self.given, place)
 
     def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
         """Return the program for arrays of these shapes, ready to be compiled."""
-        return self.program.lower(self.seed, state, batch, self.given)
+        return self.program.lower(self.seed, state, batch, self.given, None)
 
 
 def jit_train_step(
@@ -112,16 +119,16 @@ def _jit_train_step(
     layout = rules.MeshLayout(mesh)
 
     def step(
-        seed: Array, state: TrainState, batch: Batch, given: Params
+        seed: Array, state: TrainState, batch: Batch, given: Params, place: Array | None
     ) -> tuple[TrainState, dict[str, Array]]:
-        return train_step(config, state, batch, objective, layout, seed, given, plan)
+        return train_step(config, state, batch, objective, layout, seed, given, plan, place)
 
     return jax.jit(
         step,
         # The new state takes the old one's memory: else parameters and moments are held twice.
         donate_argnums=1,
         # What is given lies on the mesh already, and stays as it lies.
-        in_shardings=(replicated, shardings, rules.batch_sharding(mesh), None),
+        in_shardings=(replicated, shardings, rules.batch_sharding(mesh), None, replicated),
         out_shardings=(shardings, replicated),
         compiler_options=compiler_options(mesh),
     )

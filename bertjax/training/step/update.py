@@ -38,14 +38,17 @@ def train_step(
     seed: ArrayLike | None = None,
     given: Params | None = None,
     plan: Plan | None = None,
+    place: ArrayLike | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Return the state after one update, and the update's metrics as float32 scalars.
 
     `objective` is pretraining unless given; `seed` is `config.seed` unless given. `given` are
     groups that the objective reads beside the parameters (`objective.Given`). `plan` is that of
-    the phase whose configuration `config` is; None: of a run without phases. The step counter
-    advances by `batches_in(config, batch)`. For a mixture (`corpus_ids` in the batch) the metrics
-    have each corpus's share of the rows, `rate/NAME`.
+    the phase whose configuration `config` is; None: of a run without phases. `place`, float32 [],
+    is the step at which learning rate and mask rate are taken where they follow a budget of time
+    (`optimization.budget.place_of`); None: the state's step. The step counter advances by
+    `batches_in(config, batch)`. For a mixture (`corpus_ids` in the batch) the metrics have each
+    corpus's share of the rows, `rate/NAME`.
 
     When the loss or the gradient is not finite, parameters and optimizer stay as they were,
     `skipped` is 1, and only the step advances.
@@ -55,7 +58,8 @@ def train_step(
     objective = objective or pretraining(config)
     seed = config.seed if seed is None else seed
     batch, metrics = _pop_corpus_rates(config, batch)
-    batch = objective.prepare(batch, random_key(seed, state.step, MASKS), state.step)
+    place = state.step if place is None else place
+    batch = objective.prepare(batch, random_key(seed, state.step, MASKS), place)
     transform = _transform_of(config, state, seed, given)
     key = random_key(seed, state.step, DROPOUT)
 
@@ -72,7 +76,7 @@ def train_step(
     # norm so too.
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
-    rate, params, opt_state = _update(config, plan, state, grads, hessian_diagonal)
+    rate, params, opt_state = _update(config, plan, state, place, grads, hessian_diagonal)
     if ALGORITHMS[config.optimizer.algorithm].has_hessian:
         # Second derivatives may overflow where the first ones do not.
         finite &= _are_finite(opt_state)
@@ -132,12 +136,14 @@ def _update(
     config: Config,
     plan: Plan,
     state: TrainState,
+    place: ArrayLike,
     grads: Params,
     hessian_diagonal: Callable[[], Params],
 ) -> tuple[ArrayLike, Params, optax.OptState]:
-    """Return the learning rate at the state's step, and parameters and optimizer after it."""
-    # By the run's step: a counter in the optimizer would not advance where an update is skipped.
-    rate = learning_rate(config.optimizer, plan)(state.step)
+    """Return the learning rate at a place in the schedule; parameters and optimizer after it."""
+    # By the run's step, or by the time: a counter in the optimizer would not advance where an
+    # update is skipped.
+    rate = learning_rate(config.optimizer, plan)(place)
     update = update_of(config)
     updates, opt_state = update(
         grads, state.opt_state, state.params, rate=rate, hessian_diagonal=hessian_diagonal
