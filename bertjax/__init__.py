@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from bertjax.config import (
+    AdaptiveConfig,
     Config,
     DataConfig,
     DistillConfig,
@@ -87,6 +88,7 @@ _MODULES = {
 
 __all__ = [
     "PAPER_GRID",
+    "AdaptiveConfig",
     "Config",
     "DataConfig",
     "DistillConfig",

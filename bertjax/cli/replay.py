@@ -114,7 +114,8 @@ def replay_lines(update: "Replay", rows: int) -> list[str]:
         ]
         for each in row.predictions:
             was = f" {each.shown}" if each.kind == "random" else ""
-            lines.append(f"    {each.position:>5} {each.label}: {each.kind}{was}")
+            drawn = f", drawn {each.drawn}" if each.drawn else ""
+            lines.append(f"    {each.position:>5} {each.label}: {each.kind}{was}{drawn}")
     if shown < count:
         lines += ["", f"{count - shown:,} more rows (--rows 0 prints all)"]
     return lines

@@ -11,6 +11,7 @@ from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES, family
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
+from bertjax.config.objectives.adaptive import AdaptiveConfig
 from bertjax.config.objectives.replaced import ReplacedConfig
 from bertjax.config.run import Config
 from bertjax.config.serialization import from_dict, to_dict, to_flat_dict
@@ -18,6 +19,7 @@ from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 
 __all__ = [
     "FAMILIES",
+    "AdaptiveConfig",
     "Config",
     "DataConfig",
     "DistillConfig",

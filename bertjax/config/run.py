@@ -8,6 +8,7 @@ from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.objectives.adaptive import AdaptiveConfig, check_adaptive
 from bertjax.config.objectives.replaced import ReplacedConfig, check_replaced
 from bertjax.config.optimization.budget import check_budget
 from bertjax.config.optimization.run_checks import check_algorithm_of_run
@@ -52,6 +53,7 @@ class Config:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     replaced: ReplacedConfig = field(default_factory=ReplacedConfig)
+    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
 
     def __post_init__(self) -> None:
         check_fields("", self)
@@ -70,6 +72,7 @@ class Config:
         check_sparse_run(self)
         check_algorithm_of_run(self)
         check_replaced(self)
+        check_adaptive(self)
 
     def replace(self, **changes: object) -> "Config":
         """Return a copy with other values; they are checked like those of a new configuration.

@@ -6,8 +6,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bertjax.config import DataConfig
+from bertjax.masking.adaptive import WEIGHTS
 from bertjax.masking.selection import ArrayLibrary, Uniform, Vocabulary, mask_tokens
 from bertjax.types import Batch
+
+REMOVED = ("word_starts", WEIGHTS)
+"""Arrays of a batch that masking alone reads."""
 
 
 def mask_batch(
@@ -21,13 +25,14 @@ def mask_batch(
 
     The batch holds `input_ids`, `input_mask` and, unless single tokens are masked, `word_starts`,
     all int32 [B, L]. `key` is the PRNG key of this step's masks; with Threefry keys the masks do
-    not depend on the mesh. `mlm_probability`, float32 [], is that of `config` unless given.
+    not depend on the mesh. `mlm_probability`, float32 [], is that of `config` unless given. Weights
+    of the tokens in the batch (`adaptive.WEIGHTS`) are used and taken out.
     """
     if mlm_probability is None:
         mlm_probability = config.mlm_probability
     ids = jnp.asarray(batch["input_ids"])
     word_starts = _word_starts(batch, ids.shape)
-    others = {name: values for name, values in batch.items() if name != "word_starts"}
+    others = {name: values for name, values in batch.items() if name not in REMOVED}
     return others | mask_tokens(
         JAX,
         ids,
@@ -39,6 +44,7 @@ def mask_batch(
         max_predictions=config.max_predictions_per_seq,
         shares=config.mask_shares,
         uniform=_uniform(key),
+        weights=batch.get(WEIGHTS),
     )
 
 

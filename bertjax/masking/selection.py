@@ -75,6 +75,7 @@ def mask_tokens(
     max_predictions: int,
     shares: Sequence[float],
     uniform: Uniform,
+    weights: AnyArray | None = None,
 ) -> dict[str, AnyArray]:
     """Return the masked-word features of a batch.
 
@@ -88,6 +89,8 @@ def mask_tokens(
         input_ids: int32 [B, L].
         input_mask: [B, L], 0 at padding.
         word_starts: bool [B, L], True where a word begins.
+        weights: int32 [B, L], whose sum over a row is less than 2**31: single tokens are chosen
+            with probabilities that are proportional to them (`_choose_weighted`).
 
     Returns:
         `input_ids` int32 [B, L] with the replacements; `masked_lm_positions` int32 [B, P],
@@ -103,7 +106,9 @@ def mask_tokens(
     budget = xp.minimum(
         xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available
     ).astype(xp.int32)
-    if masking == "token":
+    if weights is not None:
+        unit_numbers, chosen = None, _choose_weighted(library, maskable, weights, budget, uniform)
+    elif masking == "token":
         # Each token is a unit, so `unit_starts` is not needed: it gives the same, but slower.
         order = _random_order(xp, maskable, uniform)
         unit_numbers, chosen = None, library.greedy(maskable.astype(xp.int32), order, budget)
@@ -220,6 +225,35 @@ def _choose_units(
         xp.where(real, after - first, 0), _random_order(xp, real, uniform), budget
     )
     return xp.take_along_axis(taken, unit_numbers, 1) & maskable, unit_numbers
+
+
+def _choose_weighted(
+    library: ArrayLibrary,
+    maskable: AnyArray,
+    weights: AnyArray,
+    budget: AnyArray,
+    uniform: Uniform,
+) -> AnyArray:
+    """Choose tokens in proportion to their weights; bool [B, L].
+
+    Systematic sampling in a random order (Madow 1949): of n tokens to choose with the weights w of
+    sum W, each one is chosen with the probability min(1, n w / W), exactly but for rounding, and n
+    are chosen where none of these is 1. The weights are put on a line of the length n, and those
+    are chosen in which one of the points u, u + 1, u + 2 and so on lies, u uniform in [0, 1).
+    """
+    xp = library.xp
+    order = _random_order(xp, maskable, uniform)
+    # Whole numbers: their sums do not depend on the order in which devices add them up.
+    ends = xp.cumsum(
+        xp.take_along_axis(xp.where(maskable, weights, 0), order, 1), axis=1, dtype=xp.int32
+    )
+    total = xp.maximum(ends[:, -1:], 1)
+    shares = ends.astype(xp.float32) / total.astype(xp.float32)
+    points = xp.floor(shares * budget.astype(xp.float32) + uniform(budget.shape))
+    # The sum above may be rounded up to the next whole number.
+    points = xp.minimum(points.astype(xp.int32), budget)
+    before = xp.concatenate([xp.zeros_like(points[:, :1]), points[:, :-1]], axis=1)
+    return library.put(xp.zeros_like(maskable), order, points > before)
 
 
 def _random_order(xp: Any, real: AnyArray, uniform: Uniform) -> AnyArray:

@@ -1,8 +1,8 @@
 """Checkpoints of a run, written with Orbax as `RUN/checkpoints/STEP/{state, meta}`.
 
-`state` is the `TrainState`. `meta` is JSON: the resolved configuration, the fingerprints of the
-tokenizer and of the prepared data, and the versions of the packages that wrote it. Both have
-digests, which every reader compares (`bertjax.training.integrity`).
+`state` has the fields of the `TrainState`. `meta` is JSON: the resolved configuration, the
+fingerprints of the tokenizer and of the prepared data, and the versions of the packages that wrote
+it. Both have digests, which every reader compares (`bertjax.training.integrity`).
 """
 
 import importlib.metadata
@@ -110,8 +110,9 @@ class Checkpoints:
         metrics = None if heldout is None else {"score": _score(heldout)}
         if metrics is not None:
             meta = {**meta, SCORE: metrics["score"]}
+        saved = state.by_field() if isinstance(state, TrainState) else state
         args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(with_own_digest(meta))
+            state=ocp.args.PyTreeSave(saved), meta=ocp.args.JsonSave(with_own_digest(meta))
         )
         self._check_locks()
         with checkpoint_errors(self.folder), self._handler.saving():

@@ -107,7 +107,7 @@ def initial_state(
     params = jax.tree.map(
         lambda leaf, abstract: jax.device_put(leaf, abstract.sharding), params, target.params
     )
-    return TrainState(state.step, params, programs.opt_state(params))
+    return state._replace(params=params, opt_state=programs.opt_state(params))
 
 
 def check_initial_params(

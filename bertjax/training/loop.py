@@ -23,13 +23,14 @@ from bertjax.parallel.memory import batch_memory_errors, check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training.batch_source import BatchSource, interleave
+from bertjax.training.budget.budget import Budget
+from bertjax.training.budget.record import BUDGET, place_of
 from bertjax.training.checkpoint import PHASE, Checkpoints, read_meta, versions
 from bertjax.training.evaluate import Evaluator
 from bertjax.training.initial_state import begun
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import NOTHING, Given, Objective
-from bertjax.training.optimization.budget import BUDGET, Budget, place_of
 from bertjax.training.optimization.sparsity import is_reached, plan_of
 from bertjax.training.phases.phase_run import PhaseRun, phase_runs
 from bertjax.training.pretraining import check_heads, pretraining

@@ -19,6 +19,7 @@ from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.training import pretraining_loss
+from bertjax.training.adaptive_masks import AdaptiveMasks
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.plan import mask_rate
 from bertjax.training.pretraining_loss import Sums
@@ -105,6 +106,17 @@ def check_heads(config: Config) -> None:
     )
 
 
+def masked_words(
+    config: Config, vocabulary: Vocabulary | None = None, phase: Phase[Config] | None = None
+) -> Pretraining:
+    """Return the objective of masked words alone, with the arguments of `pretraining`."""
+    masks = CONSTANT
+    if config.data.mlm_probability_to:
+        phase = phase or phases_of(config)[0]
+        masks = phase.masks
+    return Pretraining(config.model, without_places(config.data), vocabulary, masks)
+
+
 def pretraining(
     config: Config, vocabulary: Vocabulary | None = None, phase: Phase[Config] | None = None
 ) -> Objective:
@@ -112,11 +124,9 @@ def pretraining(
 
     In a run with phases `config` is that of `phase`.
     """
-    masks = CONSTANT
-    if config.data.mlm_probability_to:
-        phase = phase or phases_of(config)[0]
-        masks = phase.masks
-    masked = Pretraining(config.model, without_places(config.data), vocabulary, masks)
+    masked = masked_words(config, vocabulary, phase)
     if config.replaced.is_used:
         return ReplacedTokens(masked, config.model, config.replaced)
+    if config.adaptive.is_used:
+        return AdaptiveMasks(masked, config.model)
     return masked

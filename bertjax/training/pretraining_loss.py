@@ -117,18 +117,23 @@ def sums_of_hidden(
     hidden: Array,
     *,
     layout: Layout = ANYWHERE,
+    mlm: CrossEntropy | None = None,
 ) -> Sums:
-    """Return `pretraining_sums` where the last hidden states of `batch`, [B, L, D], are known."""
+    """Return `pretraining_sums` where the last hidden states of `batch`, [B, L, D], are known.
+
+    `mlm` is the cross-entropy of the masked tokens, if it is known too.
+    """
     batch = usable(config, batch)
-    mlm = functional.mlm_cross_entropy(
-        config,
-        params,
-        hidden,
-        batch["masked_lm_positions"],
-        batch["masked_lm_ids"],
-        batch["masked_lm_weights"],
-        layout=layout,
-    )
+    if mlm is None:
+        mlm = functional.mlm_cross_entropy(
+            config,
+            params,
+            hidden,
+            batch["masked_lm_positions"],
+            batch["masked_lm_ids"],
+            batch["masked_lm_weights"],
+            layout=layout,
+        )
     nothing = jnp.zeros(())
     nsp = CrossEntropy(nothing, nothing, nothing, nothing)
     if "next_sentence_labels" in batch:

@@ -40,7 +40,9 @@ def restore_state(folder: epath.Path, target: TrainState) -> TrainState:
     differ from those of the target, and `DamagedCheckpointError` if a number is not as it was
     saved. All processes call this, and all raise the same error.
     """
-    return _restored(folder, target, (), False, lambda _: _read_tree(folder, target))
+    return _restored(
+        folder, target, (), False, lambda _: TrainState(**_read_tree(folder, target.by_field()))
+    )
 
 
 def restore_params(

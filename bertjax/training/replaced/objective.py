@@ -73,6 +73,12 @@ class ReplacedTokens:
     def sums(
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
     ) -> DetectionSums:
+        return self.sums_and_samples(params, batch, key=key, layout=layout)[0]
+
+    def sums_and_samples(
+        self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
+    ) -> tuple[DetectionSums, Array]:
+        """Return the sums, and the words that the generator draws, int32 [B, P]."""
         keys: list[Array | None] = [None, None]
         if key is not None:
             # With one key both networks would drop the same elements.
@@ -95,7 +101,8 @@ class ReplacedTokens:
         encoded = functional.encode(self.model, params, seen, key=keys[1], layout=layout)
         detected = functional.rtd_logits(self.model, params, encoded.hidden_BxLxD)
         detection = losses.detection_sums(detected, replaced, is_token(batch))
-        return DetectionSums(mlm.loss, mlm.nll, mlm.correct, mlm.weight, *detection)
+        sums = DetectionSums(mlm.loss, mlm.nll, mlm.correct, mlm.weight, *detection)
+        return sums, samples
 
     def loss(self, sums: DetectionSums, counts: tuple[Array, Array]) -> Array:
         """Return the weighted sum of the generator's and the discriminator's mean losses."""

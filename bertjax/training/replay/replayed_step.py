@@ -10,23 +10,27 @@ import jax
 import numpy as np
 from etils import epath
 from jax import Array
+from jax.sharding import Mesh
 
 from bertjax.config import Config
 from bertjax.config.phases.resolution import Phase, phase_before
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
+from bertjax.masking.adaptive import with_weights
 from bertjax.masking.static import unmask
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import interleave
+from bertjax.training.budget.record import passed_at, place_of, recorded
 from bertjax.training.integrity.restoring import restore_state, saved_shapes
 from bertjax.training.logs.metrics_log import FILE, read_entries
 from bertjax.training.objective import Objective
-from bertjax.training.optimization import budget
 from bertjax.training.optimization.plan import learning_rate, mask_rate, plan_of
 from bertjax.training.pretraining import pretraining
+from bertjax.training.replaced.drawn import DRAWN, Drawn
+from bertjax.training.replaced.objective import ReplacedTokens
 from bertjax.training.replay.opened_run import (
     OpenedRun,
     Span,
@@ -36,6 +40,7 @@ from bertjax.training.replay.opened_run import (
 )
 from bertjax.training.step import (
     MASKS,
+    TrainState,
     abstract_state,
     check_batch,
     jit_train_step,
@@ -64,6 +69,8 @@ class Prediction(NamedTuple):
     """
     weight: float
     """Weight of its loss."""
+    drawn: str = ""
+    """The piece that the generator of replaced tokens drew; empty without one."""
 
 
 class Row(NamedTuple):
@@ -112,6 +119,10 @@ class Replay:
     """Metrics of the update, computed from the checkpoint before it; empty where there is none."""
     note: str
     """Why nothing was computed."""
+    drawn: np.ndarray | None = None
+    """The ids that the generator of replaced tokens drew, int32 `[B, P]`; None without a generator,
+    and where nothing was computed.
+    """
 
     @property
     def equals_log(self) -> bool | None:
@@ -159,7 +170,16 @@ class Replay:
             kind = "kept"
         wanted, seen = self.tokenizer.pieces([label, shown])
         weight = float(batch["masked_lm_weights"][index, slot])
-        return Prediction(position, wanted, seen, kind, weight)
+        drawn = ""
+        if self.drawn is not None:
+            drawn = self._name(int(self.drawn[index, slot]))
+        return Prediction(position, wanted, seen, kind, weight, drawn)
+
+    def _name(self, drawn: int) -> str:
+        """Return a drawn piece; a model may have more ids than its tokenizer has pieces."""
+        if drawn >= self.tokenizer.vocab_size:
+            return f"[id {drawn}]"
+        return self.tokenizer.pieces([drawn])[0]
 
 
 def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -> Replay:
@@ -168,10 +188,13 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
     `step` counts as in `metrics.jsonl`, 1 to `train.steps`. The batch follows from the run's
     configuration, seed and data, so no checkpoint of that step is needed. Where the run keeps the
     checkpoint from which the update began, the update is computed too: on the same kind of devices
-    and the same mesh, its metrics are those of `metrics.jsonl`, bit for bit.
+    and the same mesh, its metrics are those of `metrics.jsonl`, bit for bit; and the words that a
+    generator of replaced tokens drew are shown.
 
-    Raises `UserError` for a step beyond the run, for a run of another kind or whose data, tokenizer
-    or configuration have changed.
+    Adaptive masks and a budget of time are a state: with the first the checkpoint is needed, with
+    the second the step must have been made. Raises `UserError` where that is not so, for a step
+    beyond the run, for a run of another kind or whose data, tokenizer or configuration have
+    changed.
 
     >>> import bertjax
     >>> update = bertjax.replay("runs/tiny", 2)
@@ -203,12 +226,14 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
     objective = pretraining(phase.config, source.vocabulary, phase)
     place = _place(run, span.begin)
     names, records = _records(run, phase, span)
-    computed, note = _computed(run, phase, objective, given, span.begin, place)
+    before = _state_before(run, phase, objective, span.begin)
+    computed, drawn = _computed(run, phase, objective, given, before, place)
     data = phase.config.data
     rate = None
     if data.objective != "diffusion":
         rate = float(mask_rate(data, phase.masks, place))
     rows = {name: values for name, values in given.items() if name != "corpus_ids"}
+    weighted = _weighted(run, rows, before)
     return Replay(
         step=span.end,
         begin=span.begin,
@@ -216,7 +241,7 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
         phases=len(run.phases),
         learning_rate=_learning_rate(run, phase, place),
         mask_rate=rate,
-        batch=_masked(objective, rows, phase.config.seed, span.begin, place),
+        batch=_masked(objective, weighted, phase.config.seed, span.begin, place),
         original_ids=unmask(rows)["input_ids"] if "masked_lm_ids" in rows else rows["input_ids"],
         corpora=names,
         records=records,
@@ -224,7 +249,8 @@ def replay(run_dir: epath.PathLike, step: int, *, progress: Progress = silent) -
         shifted=phase.config.model.mlm_shifted,
         logged=logged.get(span.end, {}),
         computed=computed,
-        note=note,
+        note=before.note,
+        drawn=drawn,
     )
 
 
@@ -277,8 +303,8 @@ def _place(run: OpenedRun, begin: int) -> Place:
     train = run.config.train
     if not train.budget:
         return np.int32(begin)
-    record = budget.recorded(run.folder, run.record)
-    return budget.place_of(budget.passed_at(record, begin, str(run.folder)), train.steps)
+    record = recorded(run.folder, run.record)
+    return place_of(passed_at(record, begin, str(run.folder)), train.steps)
 
 
 def _learning_rate(run: OpenedRun, phase: Phase[Config], place: Place) -> float:
@@ -298,36 +324,79 @@ def _masked(objective: Objective, rows: Batch, seed: int, begin: int, place: Pla
     return {name: np.asarray(values) for name, values in prepared.items()}
 
 
+class _Before(NamedTuple):
+    """The state from which an update began, where it can be had."""
+
+    mesh: Mesh | None = None
+    folder: epath.Path | None = None
+    target: TrainState | None = None
+    note: str = ""
+    """Why it is not there."""
+
+    def state(self) -> TrainState:
+        """Return the state, restored anew: a step takes its memory."""
+        assert self.folder is not None
+        assert self.target is not None
+        return restore_state(self.folder, self.target)
+
+
+def _state_before(
+    run: OpenedRun, phase: Phase[Config], objective: Objective, begin: int
+) -> _Before:
+    """Return the checkpoint of the step where an update begins, or the reason why there is none."""
+    try:
+        folder = checkpoint.kept_checkpoint(run.folder, begin).resolve()
+    except UserError as error:
+        return _Before(note=f"{error}")
+    if not any(name.startswith("opt_state") for name in saved_shapes(folder)):
+        return _Before(note=f"{folder} has parameters alone, without an optimizer's state")
+    try:
+        mesh = make_mesh(run.config.mesh)
+        check_batch(phase.config, mesh)
+        return _Before(mesh, folder, abstract_state(run.config, mesh, objective))
+    except UserError as error:
+        # The rows are right all the same: they do not depend on the devices.
+        return _Before(note=f"not on these devices: {error}")
+
+
+def _weighted(run: OpenedRun, rows: Batch, before: _Before) -> Batch:
+    """Return the rows with the weights of adaptive masks, where a run has them.
+
+    Raises `UserError` where they are not known.
+    """
+    if not run.config.adaptive.is_used:
+        return rows
+    if before.mesh is None:
+        raise UserError(f"{before.note}: adaptive masks follow from the scores in a checkpoint")
+    scores = before.state().scores
+    assert scores is not None
+    return with_weights(rows, jax.device_get(scores))
+
+
 def _computed(
     run: OpenedRun,
     phase: Phase[Config],
     objective: Objective,
     batch: Batch,
-    begin: int,
+    before: _Before,
     place: Place,
-) -> tuple[dict[str, float | None], str]:
-    """Return the metrics of the update, or none and the reason."""
-    kept = checkpoint.steps_of(run.folder)
-    if begin not in kept:
-        return {}, f"no checkpoint of step {begin}, where the update begins"
-    folder = (run.folder / checkpoint.FOLDER / str(begin)).resolve()
-    if not any(name.startswith("opt_state") for name in saved_shapes(folder)):
-        return {}, f"{folder} has parameters alone, without an optimizer's state"
-    try:
-        mesh = make_mesh(run.config.mesh)
-        check_batch(phase.config, mesh)
-        target = abstract_state(run.config, mesh, objective)
-    except UserError as error:
-        # The rows are right all the same: they do not depend on the devices.
-        return {}, f"not on these devices: {error}"
-    state = restore_state(folder, target)
-    plan = plan_of(run.phases, phase)
-    program = jit_train_step(phase.config, mesh, objective, plan=plan)
-    size = len(batch["input_ids"])
+) -> tuple[dict[str, float | None], np.ndarray | None]:
+    """Return the metrics of the update, and the words that its generator drew; or nothing."""
+    if before.mesh is None:
+        return {}, None
     by_time = place if isinstance(place, np.float32) else None
-    _, scalars = program(state, hosts.global_batch(mesh, batch, size), by_time)
+    plan = plan_of(run.phases, phase)
+    size = len(batch["input_ids"])
+    given = hosts.global_batch(before.mesh, batch, size)
+    program = jit_train_step(phase.config, before.mesh, objective, plan=plan)
+    _, scalars = program(before.state(), given, by_time)
     metrics: dict[str, float | None] = {}
     for name, value in jax.device_get(scalars).items():
         # As in `metrics.jsonl`, where a number that is not finite is null.
         metrics[name] = float(value) if math.isfinite(value) else None
-    return metrics, ""
+    if not isinstance(objective, ReplacedTokens):
+        return metrics, None
+    # A program of its own: with another result the first one might be rounded otherwise.
+    showing = jit_train_step(phase.config, before.mesh, Drawn(objective, size), plan=plan)
+    _, shown = showing(before.state(), given, by_time)
+    return metrics, np.asarray(shown[DRAWN])

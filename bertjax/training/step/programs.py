@@ -18,7 +18,7 @@ from bertjax.parallel.compiler_options import compiler_options
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.optimization.plan import Plan
-from bertjax.training.pretraining import pretraining
+from bertjax.training.pretraining import masked_words, pretraining
 from bertjax.training.pretraining_loss import Sums
 from bertjax.training.step.state import (
     KEPT_PROGRAMS,
@@ -146,7 +146,7 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch], Sums]
 
     Without dropout.
     """
-    objective = pretraining(config)
+    objective = masked_words(config)
     layout = rules.MeshLayout(mesh)
 
     def eval_step(params: Params, batch: Batch) -> Sums:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from bertjax.config import Config
 from bertjax.config.data import without_places
+from bertjax.masking.adaptive import PieceScores, new_scores
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.training.objective import Objective
@@ -33,6 +34,12 @@ class TrainState(NamedTuple):
     """int32 []: the number of batches used so far, which is the position in the data too."""
     params: Params
     opt_state: optax.OptState
+    scores: PieceScores | None = None
+    """What adaptive masks know of the pieces of the vocabulary; None without such masks."""
+
+    def by_field(self) -> dict[str, Any]:
+        """Return the fields that there are: what a checkpoint has."""
+        return {name: leaves for name, leaves in self._asdict().items() if leaves is not None}
 
 
 def random_key(seed: ArrayLike, step: Array | int, purpose: int) -> Array:
@@ -50,7 +57,8 @@ def init_state(
     seed = config.seed if seed is None else seed
     params = (objective or pretraining(config)).init(random_key(seed, 0, INIT))
     opt_state = make_optimizer(config.optimizer, config.train.ema_decay).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+    scores = new_scores(config.model.vocab_size) if config.adaptive.is_used else None
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, scores)
 
 
 def abstract_state(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
@@ -83,10 +91,13 @@ def _abstract_state(config: Config, mesh: Mesh, objective: Objective) -> TrainSt
         transform_non_params=lambda _: replicated,
         is_leaf=_is_masked,
     )
+    # An array of the vocabulary is cut as the table of words is.
+    scores = jax.tree.map(lambda _: rules.sharding(mesh, PartitionSpec("vocab")), shapes.scores)
     return TrainState(
         step=rules.with_shardings(shapes.step, replicated),
         params=rules.with_shardings(shapes.params, params),
         opt_state=rules.with_shardings(shapes.opt_state, opt_state),
+        scores=rules.with_shardings(shapes.scores, scores),
     )
 
 

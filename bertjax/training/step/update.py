@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from bertjax.config import Config
 from bertjax.config.data import mixture_folders
 from bertjax.config.phases.resolution import phases_of
+from bertjax.masking.adaptive import PieceScores, after_update, with_weights
 from bertjax.model.functional import Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.training.objective import Objective
@@ -46,7 +47,7 @@ def train_step(
     groups that the objective reads beside the parameters (`objective.Given`). `plan` is that of
     the phase whose configuration `config` is; None: of a run without phases. `place`, float32 [],
     is the step at which learning rate and mask rate are taken where they follow a budget of time
-    (`optimization.budget.place_of`); None: the state's step. The step counter advances by
+    (`budget.record.place_of`); None: the state's step. The step counter advances by
     `batches_in(config, batch)`. For a mixture (`corpus_ids` in the batch) the metrics have each
     corpus's share of the rows, `rate/NAME`.
 
@@ -59,6 +60,8 @@ def train_step(
     seed = config.seed if seed is None else seed
     batch, metrics = _pop_corpus_rates(config, batch)
     place = state.step if place is None else place
+    if state.scores is not None:
+        batch = with_weights(batch, state.scores)
     batch = objective.prepare(batch, random_key(seed, state.step, MASKS), place)
     transform = _transform_of(config, state, seed, given)
     key = random_key(seed, state.step, DROPOUT)
@@ -100,7 +103,22 @@ def train_step(
     batches = batches_in(config, batch)
     if config.train.batch_size_schedule == "adaptive":
         metrics |= gradient_noise(config, batches, grad_norm**2, squares)
-    return TrainState(state.step + batches, params, opt_state), metrics
+    scores = _scores_after(config, state, sums, batches, finite)
+    return TrainState(state.step + batches, params, opt_state, scores), metrics
+
+
+def _scores_after(
+    config: Config, state: TrainState, sums: Any, batches: int, finite: Array
+) -> PieceScores | None:
+    """Return what adaptive masks know after the update; nothing new where it was skipped."""
+    if state.scores is None:
+        return None
+    settings = config.adaptive
+    every = settings.every_steps
+    # An update of several batches may jump over a multiple.
+    is_due = (state.step + batches) // every > state.step // every
+    right, seen = (jnp.where(finite, counts, 0) for counts in (sums.right, sums.seen))
+    return after_update(state.scores, right, seen, is_due=is_due, memory=settings.memory)
 
 
 def _transform_of(

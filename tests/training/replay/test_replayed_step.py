@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import bertjax
+from bertjax.cli.replay import replay_lines
 from bertjax.errors import UserError
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.pretraining import Pretraining
+from bertjax.training.replaced.losses import SEEDS
+from bertjax.training.replaced.objective import ReplacedTokens
 from bertjax.training.step import programs as step_module
 from tests.training.replay.runs_of_phases import config_of, library
 
@@ -145,7 +148,7 @@ def test_without_the_checkpoint_the_batch_is_shown_and_the_reason_told(runs):
     shutil.copytree("runs/static", "runs/thinned")
     shutil.rmtree("runs/thinned/checkpoints/3")
     update = bertjax.replay("runs/thinned", 4)
-    assert update.note == "no checkpoint of step 3, where the update begins"
+    assert "step 3: found no checkpoint, expected one of" in update.note
     assert not update.computed
     assert update.equals_log is None
     assert update.logged["step"] == 4
@@ -201,3 +204,72 @@ def test_a_mixture_names_the_corpus_of_each_row(runs):
         share = update.corpora.count("b") / len(update.corpora)
         assert share == pytest.approx(update.logged["rate/b"])
         assert "corpus_ids" not in update.batch
+
+
+PLAIN = {"data": {**OBJECTIVES["data"], "max_predictions_per_seq": 8}, "phases": ()}
+TRAIN = {"steps": 5, "keep_every_steps": 2, "keep_checkpoints": 1, "save_every_steps": 50}
+
+
+@pytest.fixture
+def plain(runs):
+    """A folder of rows without pairs; returned is the configuration that reads it."""
+    config = config_of(**PLAIN, train=TRAIN)
+    vocabulary = {"vocab_file": "prepared/tiny/tokenizer/vocab.txt"}
+    bertjax.prepare(config.replace(model={"heads": ("mlm",)}, tokenizer=vocabulary))
+    return config
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_drawn_words_are_those_of_the_loop_where_the_weights_are_kept(plain, parts, monkeypatch):
+    config = plain.replace(
+        model={"heads": ("rtd",)},
+        replaced={"generator": "tied", "generator_size": 0.5},
+        train={"gradient_accumulation_steps": parts, "batch_size": 16},
+    )
+    drawn = {}
+    whole = ReplacedTokens.sums_and_samples
+
+    def keep(seeds, samples):
+        for row, words in zip(np.array(seeds), np.array(samples), strict=True):
+            drawn[row.tobytes()] = words
+
+    def watched(self, params, batch, **options):
+        sums, samples = whole(self, params, batch, **options)
+        jax.debug.callback(keep, batch[SEEDS], samples)
+        return sums, samples
+
+    run = f"runs/replaced-{parts}"
+    step_module._jit_train_step.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplacedTokens, "sums_and_samples", watched)
+        bertjax.train(config, run)
+        jax.effects_barrier()
+    step_module._jit_train_step.cache_clear()
+    for step in (1, 3, 5):
+        update = bertjax.replay(run, step)
+        expected = [drawn[row.tobytes()] for row in update.batch[SEEDS]]
+        assert np.array_equal(update.drawn, expected)
+        assert update.equals_log is True
+        words = [each.drawn for each in update.row(0).predictions]
+        for word, number in zip(words, update.drawn[0].tolist(), strict=False):
+            # The model has 120 ids, and the tokenizer fewer pieces.
+            known = number < update.tokenizer.vocab_size
+            assert word == (update.tokenizer.pieces([number])[0] if known else f"[id {number}]")
+        assert any(f", drawn {words[0]}" in line for line in replay_lines(update, 1))
+    # Without the weights: the rows that the generator reads, and the nearest step that is kept.
+    update = bertjax.replay(run, 2)
+    assert update.drawn is None
+    assert "step 1: found no checkpoint, expected one of 0, 2, 4, 5; the nearest is" in update.note
+
+
+def test_adaptive_masks_are_replayed_from_a_kept_checkpoint_and_else_refused(plain, monkeypatch):
+    adaptive = {"masks": "hard", "every_steps": 2}
+    config = plain.replace(model={"heads": ("mlm",)}, adaptive=adaptive)
+    trained = trained_batches(config, "runs/adaptive", monkeypatch)
+    for begin in (0, 2, 4):
+        update = bertjax.replay("runs/adaptive", begin + 1)
+        same(update.batch, trained[begin])
+        assert update.equals_log is True
+    refusal = "step 3: found no checkpoint, expected one of 0, 2, 4, 5; the nearest is 2: adaptive"
+    with pytest.raises(UserError, match=refusal):
+        bertjax.replay("runs/adaptive", 4)

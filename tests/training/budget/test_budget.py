@@ -21,9 +21,10 @@ from bertjax.config.phases.resolution import Course
 from bertjax.errors import UserError
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
+from bertjax.training.budget import budget as running
+from bertjax.training.budget import record as budget
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
-from bertjax.training.optimization import budget
 from bertjax.training.optimization.plan import Plan, learning_rate
 from bertjax.training.optimization.schedules import make_schedule
 from bertjax.training.phases.branching import branched
@@ -71,7 +72,7 @@ def clock():
 
         def set_to(seconds):
             now = itertools.count()
-            patch.setattr(budget, "clock", lambda: seconds * next(now))
+            patch.setattr(running, "clock", lambda: seconds * next(now))
 
         yield set_to
 

@@ -1,0 +1,1 @@
+"""A wall-clock budget: the time of a run, and what its schedules take from it."""
