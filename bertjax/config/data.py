@@ -314,6 +314,11 @@ def _check_packing(data: DataConfig) -> None:
     )
 
 
+def causal_count(share: float, rows: int) -> int:
+    """Return how many of a batch's rows are causal where `share` of them are to be."""
+    return round(share * rows)
+
+
 def without_places(data: DataConfig) -> DataConfig:
     """Return `data` without its folders, on which no compiled program depends."""
     names = tuple(f"{name}=." for name in mixture_folders(data.mixture))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bertjax.config.data import DataConfig, TokenizerConfig
+from bertjax.config.data import DataConfig, TokenizerConfig, causal_count
 from bertjax.config.distill import DistillConfig
 from bertjax.config.families import FAMILIES
 from bertjax.config.field_types import check_fields
@@ -226,7 +226,7 @@ def _check_objective(config: Config) -> None:
         found=config.model.kernels,
         expected=f"xla, for data.causal_share {data.causal_share}: the kernels see whole rows",
     )
-    causal = round(data.causal_share * rows)
+    causal = causal_count(data.causal_share, rows)
     check(
         causal > 0 and (causal < rows or data.causal_share == 1),
         where="data.causal_share",

@@ -7,12 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bertjax.config.data import causal_count
 from bertjax.types import Batch
-
-
-def causal_count(share: float, rows: int) -> int:
-    """Return how many of a batch's rows are causal."""
-    return round(share * rows)
 
 
 def causal_rows(share: float, rows: int) -> np.ndarray:

@@ -290,11 +290,6 @@ def _check_rate(optimizer: OptimizerConfig, rate: Course) -> None:
     )
 
 
-def phase_after(phases: Sequence[Phase[C]], step: int) -> Phase[C]:
-    """Return the phase of the update that leads from `step` on; the last one at the run's end."""
-    return next((phase for phase in phases if step < phase.end), phases[-1])
-
-
 def phase_before(phases: Sequence[Phase[C]], step: int) -> Phase[C]:
     """Return the phase of the update that led to `step`; the first one at step 0."""
     return next(phase for phase in phases if step <= phase.end)
