@@ -203,9 +203,9 @@ class FirstSays:
     0 until the job ends; these are removed.
     """
 
-    def __init__(self, name: str):
-        """`name` is another one for each of these in a job."""
-        self._name = name
+    def __init__(self) -> None:
+        """All processes must make these, and call `from_first`, in the same order."""
+        self._name = f"bertjax/again/{next(_messages)}"
         self.count = 0
         """Number of messages so far."""
 
@@ -226,7 +226,7 @@ class FirstSays:
         return text
 
     def _key(self, number: int) -> str:
-        return f"bertjax/{self._name}/{number}"
+        return f"{self._name}/{number}"
 
 
 def to_first(text: str) -> list[str]:

@@ -47,7 +47,7 @@ class Budget:
         """
         self._total = budget_seconds(config.train.budget)
         self._began = began
-        self._says = hosts.FirstSays("budget")
+        self._says = hosts.FirstSays()
         self._running: list[jax.Array] = []
         self._known = from_meta(meta)
         self._writes = hosts.is_first()
