@@ -29,8 +29,8 @@ from bertjax.training.logs.metrics_log import FILE, read_entries
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.plan import learning_rate, mask_rate, plan_of
 from bertjax.training.pretraining import pretraining
-from bertjax.training.replaced.drawn import DRAWN, Drawn
 from bertjax.training.replaced.objective import ReplacedTokens
+from bertjax.training.replay.drawn import DRAWN, Drawn
 from bertjax.training.replay.opened_run import (
     OpenedRun,
     Span,
