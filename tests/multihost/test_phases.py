@@ -126,7 +126,7 @@ def test_two_processes_killed_at_a_boundary_go_on_as_any_number_with_the_same_ba
 def test_two_processes_agree_on_the_time_that_has_passed_and_one_replays_it(folder, tmp_path):
     config = json.loads((folder / "rows.json").read_text())
     config["phases"] = []
-    config["train"] |= {"budget": "60s", "steps": 500, "save_every_steps": 20}
+    config["train"] |= {"budget": "150s", "steps": 500, "save_every_steps": 20}
     config["optimizer"] |= {"schedule": "linear", "warmup_steps": 50}
     (folder / "timed.json").write_text(json.dumps(config))
     statuses, said = trained(folder, "timed", "timed", 2)
