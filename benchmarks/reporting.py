@@ -1,7 +1,8 @@
-"""Output that the benchmarks have in common: a Markdown table while they run, JSON at the end."""
+"""Output that the benchmarks have in common: Markdown tables, JSON, and results line by line."""
 
 import argparse
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,35 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, and the folder that it is in if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+class Results:
+    """Lines of JSON in a file, appended as they are measured; a later start finds them there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        if path.exists():
+            # A start that was killed may have left a part of a line.
+            whole = path.read_text().split("\n")[:-1]
+            self.entries = [json.loads(line) for line in whole]
+            part = path.with_name(f"{path.name}.part")
+            part.write_text("".join(f"{line}\n" for line in whole))
+            part.replace(path)
+
+    def newest(self, **wanted: Any) -> dict[str, Any] | None:
+        """Return the newest entry that has these values, None if there is none."""
+        for entry in reversed(self.entries):
+            if wanted.items() <= entry.items():
+                return entry
+        return None
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append an entry to the file, and print its beginning."""
+        line = json.dumps(entry)
+        with self._lock:
+            self.entries.append(entry)
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+        print(line[:300], flush=True)

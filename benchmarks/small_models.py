@@ -10,12 +10,12 @@ start with the same folder goes on after it. The machine should do nothing else 
 """
 
 import argparse
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
+from reporting import Results
 
 import bertjax
 from bertjax.compression.figures import Measure
@@ -79,31 +79,6 @@ def imported(options: argparse.Namespace) -> Path:
         return source
     import_model(source, run)  # does nothing if it was made by the same call
     return run
-
-
-class Results:
-    """Lines of JSON, of which each was measured once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.entries: list[dict[str, Any]] = []
-        if path.exists():
-            # A start that was killed may have left a part of a line.
-            for line in path.read_text().split("\n")[:-1]:
-                self.entries.append(json.loads(line))
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
-
-    def newest(self, **wanted: Any) -> dict[str, Any] | None:
-        for entry in reversed(self.entries):
-            if wanted.items() <= entry.items():
-                return entry
-        return None
-
-    def add(self, entry: dict[str, Any]) -> None:
-        self.entries.append(entry)
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-        print(json.dumps(entry), flush=True)
 
 
 def forms_of(
