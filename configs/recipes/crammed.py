@@ -14,6 +14,8 @@ Hardware and time: one A6000 GPU, 24 hours. Published figure: GLUE 78.6 on avera
 
 What differs here:
 
+- The budget is 8 billion tokens, our guess of a day on an A6000: `train.budget` would be 24 hours,
+  but goes neither with phases nor with a batch that grows.
 - The batch grows from 1,024 rows by doubling, the authors' linearly.
 - Positions are a learned table; the authors' are sines and cosines times a learned factor, which
   begins at 1 / sqrt(768).
