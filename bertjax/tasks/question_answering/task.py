@@ -36,6 +36,8 @@ from bertjax.types import Batch
 
 # Replaces the logits of padding. It is finite, so that a row of only padding has a finite loss.
 MASKED = -1e30
+# In logits; rounding changes odds by some 1e-6.
+ODDS_MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,9 @@ def choose_threshold(
     The answers must be known. The search uses each question's best text, even if an earlier
     threshold replaced it by "no answer". If "no answer" to all questions is best, the threshold is
     below all odds. (The script returns 0 in this case, because it expects probabilities.)
+
+    It lies half-way between the odds of two questions, not at those of one as the script's: on
+    another machine, that question's odds may differ in their last bit.
     """
     texts = [prediction.best_text for prediction in predictions]
     right = answer_texts("the null threshold", examples)
@@ -267,9 +272,9 @@ def choose_threshold(
     # "No answer" to all gives F1 1 for each question without an answer, and 0 for the others.
     unanswerable = sum(not answers for answers in right)
     if best > 100.0 * unanswerable / len(right):
-        return threshold
-    # Just below: a question is left without an answer if its odds are above the threshold.
-    return float(np.nextafter(min(odds), -np.inf))
+        larger = [value for value in odds if value > threshold]
+        return (threshold + min(larger)) / 2 if larger else threshold + ODDS_MARGIN
+    return min(odds) - ODDS_MARGIN
 
 
 def answer_f1(text: str, answers: Sequence[str], rule: AnswerRule) -> float:
