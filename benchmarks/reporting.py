@@ -1,6 +1,7 @@
 """Output that the benchmarks have in common: Markdown tables, JSON, and results line by line."""
 
 import argparse
+import fcntl
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -33,19 +34,25 @@ def write_json(path: Path, content: Any) -> None:
 
 
 class Results:
-    """Lines of JSON in a file, appended as they are measured; a later start finds them there."""
+    """Lines of JSON in a file, appended as they are measured; a later start finds them there.
+
+    The file is locked as long as the object lives: a second program would measure the same again,
+    while it takes seconds from the first.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._file = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"{path}: in use by another process, expected one at a time") from None
         self.path = path
-        self.entries: list[dict[str, Any]] = []
         self._lock = threading.Lock()
-        if path.exists():
-            # A start that was killed may have left a part of a line.
-            whole = path.read_text().split("\n")[:-1]
-            self.entries = [json.loads(line) for line in whole]
-            part = path.with_name(f"{path.name}.part")
-            part.write_text("".join(f"{line}\n" for line in whole))
-            part.replace(path)
+        self._file.seek(0)
+        # A start that was killed may have left a part of a line.
+        whole, end, _ = self._file.read().rpartition("\n")
+        self._file.truncate(len((whole + end).encode()))
+        self.entries: list[dict[str, Any]] = [json.loads(line) for line in whole.split("\n") if end]
 
     def newest(self, **wanted: Any) -> dict[str, Any] | None:
         """Return the newest entry that has these values, None if there is none."""
@@ -59,6 +66,6 @@ class Results:
         line = json.dumps(entry)
         with self._lock:
             self.entries.append(entry)
-            with self.path.open("a") as file:
-                file.write(line + "\n")
+            self._file.write(line + "\n")
+            self._file.flush()
         print(line[:300], flush=True)

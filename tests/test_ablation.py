@@ -128,6 +128,8 @@ def test_results_go_on_after_their_last_whole_line(tmp_path):
     assert not results.newest(kind="train", form="bert", seed=1)
     results.add({"kind": "train", "form": "bert", "seed": 1})
     assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 1]
+    with pytest.raises(SystemExit, match="in use by another process"):
+        Results(path)
 
 
 WORDS = [
