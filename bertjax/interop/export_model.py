@@ -218,6 +218,11 @@ def _write_decoder(
 ) -> None:
     """Write the model of `checkpoint` as a decoder into the empty folder `part`."""
     check(not task, where="task", found=task, expected="none, for network decoder")
+    if not any(each.data.causal_share for each in checkpoints.read_phase_configs(checkpoint)):
+        log.warning(
+            "data.causal_share is 0 in this run: unless its weights came from another one with "
+            "causal rows, the decoder has not learnt to predict next tokens"
+        )
     model = load_model(checkpoint)
     huggingface.save(
         part,

@@ -264,12 +264,22 @@ def read_checkpoint_config(folder: epath.Path) -> Config:
     In a run with phases it is that of the checkpoint's phase. Raises `UserError` where it is
     missing or cannot be read.
     """
+    return read_phase_configs(folder)[-1]
+
+
+def read_phase_configs(folder: epath.Path) -> tuple[Config, ...]:
+    """Return the resolved configurations of a run's phases, up to that of a checkpoint folder.
+
+    It is one if the run has no phases. Raises as `read_checkpoint_config` does.
+    """
     try:
         meta = read_meta(folder)
         config = from_dict(Config, meta["config"])
         if not config.phases:
-            return config
-        return phases_of(config)[meta[PHASE] - 1].config
+            return (config,)
+        phases = phases_of(config)
+        newest = phases[meta[PHASE] - 1].number
+        return tuple(phase.config for phase in phases if phase.number <= newest)
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{folder}/meta: cannot be read ({type(error).__name__}: {error})"

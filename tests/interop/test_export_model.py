@@ -72,9 +72,10 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
     assert (run / "config.json").exists()
 
 
-def test_a_run_becomes_a_decoder_beside_its_tokenizer(run, tmp_path):
+def test_a_run_becomes_a_decoder_beside_its_tokenizer(run, tmp_path, caplog):
     transformers = pytest.importorskip("transformers")
     out = bertjax.export_model(run, tmp_path / "out", "huggingface", network="decoder")
+    assert "data.causal_share is 0 in this run" in caplog.text
     model = transformers.AutoModelForCausalLM.from_pretrained(out)
     assert type(model).__name__ == "BertLMHeadModel"
     assert model.generation_config.eos_token_id == 3

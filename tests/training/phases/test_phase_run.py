@@ -15,7 +15,7 @@ import bertjax
 from bertjax.cli.main import main
 from bertjax.config import to_dict
 from bertjax.errors import UserError
-from bertjax.training.checkpoint import read_checkpoint_config
+from bertjax.training.checkpoint import read_checkpoint_config, read_phase_configs
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
 from tests.tiny_library import write_library
@@ -113,7 +113,13 @@ def test_four_phases_stopped_at_many_steps_and_each_boundary_end_as_the_whole_ru
 
 def test_marked_steps_are_kept_beside_the_latest_with_the_configuration_of_their_phase(whole):
     assert steps_of(whole) == [0, 3, 5]
-    kept = [read_checkpoint_config(whole / "checkpoints" / str(s)) for s in (0, 3, 5)]
+    folders = [whole / "checkpoints" / str(step) for step in (0, 3, 5)]
+    kept = [read_checkpoint_config(folder) for folder in folders]
+    assert [read_phase_configs(folder) for folder in folders] == [
+        (kept[0],),
+        (kept[1],),
+        (kept[1], kept[2]),
+    ]
     assert [config.data.max_seq_length for config in kept] == [16, 16, 24]
     assert [config.model.rotary_base for config in kept] == [10_000, 10_000, 160_000]
 
