@@ -109,6 +109,7 @@ def test_accumulation_counts_all_parts(alone):
         assert np.array_equal(state.scores.weights, other.scores.weights)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_with_its_scores_to_the_bit(tmp_path):
     config = config_of(mesh=MeshConfig(data=-1), train={"steps": 5, "eval_every_steps": 9})
     whole, stopped = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "stopped"

@@ -120,6 +120,7 @@ def test_fewer_heads_are_refused_by_the_formats_that_cannot_say_them(library):
         assert not epath.Path(f"exported/{kind}_heads").exists()
 
 
+@pytest.mark.slow
 def test_a_pretrained_run_is_pruned_on_its_records_and_the_same_each_time(library):
     options = PruneOptions(heads=0.5, mlp=0.5, layers="1", choose_layers="loss", seed=3, **FEW)
     first = prune_model("runs/tiny", "runs/first", options)
@@ -190,6 +191,7 @@ def test_both_models_are_measured_in_their_runtime_and_the_card_says_it(library)
     assert "scratch" not in names
 
 
+@pytest.mark.slow
 def test_a_model_that_loses_more_than_its_bound_is_not_left(library):
     # Trained until it knows the words' frequencies: then to lose half of it costs something.
     config = bertjax.load_config("tiny.py").replace(

@@ -60,7 +60,7 @@ def hidden(config, params):
     return states[batch["input_mask"] == 1]
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_one_that_has_a_twin_costs_nothing_when_it_goes(shared, largest):
     config = dataclasses.replace(SMALL_MODEL, share_layers=shared)
     params, kept = twins(config), without_first(config)

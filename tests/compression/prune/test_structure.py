@@ -107,7 +107,7 @@ def test_what_has_no_effect_changes_nothing_when_it_goes(largest):
     before = outputs(config, params)
     after = outputs(*cut(config, params, kept))
     for one, other in zip(before, after, strict=True):
-        largest("parts without effect", np.abs(one - other).max(), 1e-6)
+        largest("parts without effect", np.abs(one - other).max(), 3e-6)
 
 
 def test_fewer_layers_are_those_that_stay_one_after_another(largest):

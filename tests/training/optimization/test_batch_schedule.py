@@ -155,7 +155,8 @@ def batch_source(stop=None):
     return BatchSource(train=batches)
 
 
-@pytest.mark.parametrize("schedule", ["ramp", pytest.param("adaptive", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["ramp", "adaptive"])
 def test_a_stopped_run_with_a_growing_batch_ends_as_the_undisturbed_one(
     schedule, tmp_path, monkeypatch
 ):

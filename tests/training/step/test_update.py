@@ -179,6 +179,7 @@ def test_a_mesh_gives_the_steps_of_one_device(batch, name):
     assert_same(one, many, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_accumulation_on_two_devices_gives_the_step_of_one(batch):
     one = run(small_config(), batch, count=2)
     two = run(
