@@ -31,7 +31,7 @@ from bertjax.training.initial_state import begun
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import NOTHING, Given, Objective
-from bertjax.training.optimization.sparsity import is_reached, plan_of
+from bertjax.training.optimization.sparsity import is_reached, sparsity_schedule
 from bertjax.training.phases.phase_run import PhaseRun, phase_runs
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.provenance import data_record
@@ -329,7 +329,7 @@ class _Records:
         The first process decides, because only it reads and writes metrics.
         """
         options = self._config.finetune
-        since = plan_of(self._config).end if options.makes_sparse else 0
+        since = sparsity_schedule(self._config).end if options.makes_sparse else 0
         patience = options.early_stopping_patience
         return patience > 0 and hosts.agree(self._metrics.stalled(patience, since))
 

@@ -21,7 +21,7 @@ from bertjax.training.optimization.algorithms.tensors import inputs_of, is_kerne
 INFINITY_BITS = 0x7F80_0000  # of float32; no magnitude is above it
 
 
-class Plan(NamedTuple):
+class SparsitySchedule(NamedTuple):
     """When the share of zeros rises, in updates that were made."""
 
     begin: int
@@ -35,30 +35,30 @@ class Plan(NamedTuple):
         return math.ceil((self.end - self.begin) / self.interval)
 
 
-def plan_of(config: Config) -> Plan:
-    """Return the plan of a run whose number of steps is known (`finetune.resolve`)."""
+def sparsity_schedule(config: Config) -> SparsitySchedule:
+    """Return the schedule of a run whose number of steps is known (`finetune.resolve`)."""
     options, steps = config.finetune, config.train.steps
     begin = round(options.sparsity_begin * steps)
     # A pattern has no schedule.
     end = begin if options.sparsity_pattern else round(options.sparsity_end * steps)
-    return Plan(begin, max(begin, end, 1), options.sparsity_interval)
+    return SparsitySchedule(begin, max(begin, end, 1), options.sparsity_interval)
 
 
 def is_reached(config: Config, step: int) -> bool:
     """Return True if parameters after `step` updates have all the zeros of the configuration."""
-    return not config.finetune.makes_sparse or step >= plan_of(config).end
+    return not config.finetune.makes_sparse or step >= sparsity_schedule(config).end
 
 
 def share_at(config: Config, stage: int) -> float:
-    """Return the share of zeros after a stage of the plan, 0 to `finetune.sparsity`.
+    """Return the share of zeros after a stage of the schedule, 0 to `finetune.sparsity`.
 
-    It is s (1 - (1 - p)^3), where p is the part of the plan that is over: equation 1 of
+    It is s (1 - (1 - p)^3), where p is the part of the schedule that is over: equation 1 of
     arXiv 1710.01878, from 0.
     """
-    plan, final = plan_of(config), config.finetune.sparsity
-    if stage >= plan.stages:
+    schedule, final = sparsity_schedule(config), config.finetune.sparsity
+    if stage >= schedule.stages:
         return final
-    over = stage * plan.interval / (plan.end - plan.begin)
+    over = stage * schedule.interval / (schedule.end - schedule.begin)
     return final * (1 - (1 - over) ** 3)
 
 
@@ -69,7 +69,7 @@ def stop_zeros(config: Config, params: Params, step: Array) -> Params:
     """
     if not config.finetune.makes_sparse:
         return params
-    has_begun = step >= plan_of(config).begin
+    has_begun = step >= sparsity_schedule(config).begin
 
     def stopped(weights: Array) -> Array:
         return jnp.where(has_begun & (weights == 0), jax.lax.stop_gradient(weights), weights)
@@ -81,26 +81,27 @@ def sparsified(config: Config, before: Params, after: Params, step: Array) -> Pa
     """Return the parameters after the update that follows `step` others.
 
     `before` are those before it, and `after` what it gives. Weights that were 0 stay 0, also where
-    a moment would move them. If a stage of the plan is due, the smallest weights become 0 too.
+    a moment would move them. If a stage of the schedule is due, the smallest weights become 0 too.
     """
     if not config.finetune.makes_sparse:
         return after
-    plan, made = plan_of(config), step + 1
-    has_begun = step >= plan.begin
+    schedule, made = sparsity_schedule(config), step + 1
+    has_begun = step >= schedule.begin
 
     def held(_: Any, weights: Array, old: Array) -> Array:
         return jnp.where(has_begun & (old == 0), 0.0, weights)
 
     kept = _map_kernels(held, after, before)
-    stage = jnp.where(made >= plan.end, plan.stages, (made - plan.begin) // plan.interval)
-    on_the_way = (made > plan.begin) & ((made - plan.begin) % plan.interval == 0)
-    is_due = (made == plan.end) | (on_the_way & (made < plan.end))
+    since = made - schedule.begin
+    stage = jnp.where(made >= schedule.end, schedule.stages, since // schedule.interval)
+    on_the_way = (since > 0) & (since % schedule.interval == 0)
+    is_due = (made == schedule.end) | (on_the_way & (made < schedule.end))
     # A condition: the thresholds take 31 passes over the kernels.
     return jax.lax.cond(is_due, lambda: _with_zeros(config, kept, stage), lambda: kept)
 
 
 def _with_zeros(config: Config, params: Params, stage: Array) -> Params:
-    options, stages = config.finetune, plan_of(config).stages
+    options, stages = config.finetune, sparsity_schedule(config).stages
     if options.sparsity_pattern:
         pattern = pattern_of(options.sparsity_pattern)
         return _map_kernels(lambda path, weights: of_pattern(path, weights, pattern), params)

@@ -114,14 +114,14 @@ def check_data(run: OpenedRun, step: int) -> None:
         )
 
 
-class Span(NamedTuple):
+class UpdateBatches(NamedTuple):
     """The batches of an update: those of the steps from `begin` to `end` - 1."""
 
     begin: int
     end: int
 
 
-def updates_of(phase: Phase[Config]) -> list[Span] | None:
+def updates_of(phase: Phase[Config]) -> list[UpdateBatches] | None:
     """Return the updates of a phase whose batch grows; None where each update is one step."""
     train = phase.config.train
     if train.batch_size_schedule == "constant":
@@ -130,6 +130,6 @@ def updates_of(phase: Phase[Config]) -> list[Span] | None:
     spans, step = [], phase.begin
     while step < phase.end:
         end = step + schedule.batches_at(step)
-        spans.append(Span(step, end))
+        spans.append(UpdateBatches(step, end))
         step = end
     return spans

@@ -33,7 +33,7 @@ from bertjax.training.replaced.objective import ReplacedTokens
 from bertjax.training.replay.drawn import DRAWN, Drawn
 from bertjax.training.replay.opened_run import (
     OpenedRun,
-    Span,
+    UpdateBatches,
     check_data,
     opened_run,
     updates_of,
@@ -262,11 +262,11 @@ def _logged(folder: epath.Path) -> dict[int, dict[str, Any]]:
 
 def _update(
     run: OpenedRun, phase: Phase[Config], step: int, logged: Mapping[int, Mapping[str, Any]]
-) -> Span:
+) -> UpdateBatches:
     """Return the update that made `step`."""
     spans = updates_of(phase)
     if spans is None:
-        return Span(step - 1, step)
+        return UpdateBatches(step - 1, step)
     span = spans[bisect.bisect_left([each.end for each in spans], step)]
     # The last updates of a phase are small. A run that went on after its planned end had them in
     # another place than its configuration says now.
@@ -283,7 +283,7 @@ def _update(
 
 
 def _records(
-    run: OpenedRun, phase: Phase[Config], span: Span
+    run: OpenedRun, phase: Phase[Config], span: UpdateBatches
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the name of the corpus and the number of the record of each row."""
     corpora = run.corpora(phase)

@@ -79,20 +79,20 @@ def test_the_share_rises_by_the_cubic_schedule_and_ends_at_the_whole_share():
     config = sparse_config(
         sparsity=0.8, sparsity_begin=0.25, sparsity_end=0.85, sparsity_interval=7
     )
-    plan = sparsity.plan_of(config)
-    assert plan == (10, 34, 7)
+    schedule = sparsity.sparsity_schedule(config)
+    assert schedule == (10, 34, 7)
     # 10, 17, 24, 31 and, although 38 would be next, 34.
     expected = [0.8 * (1 - (1 - over / 24) ** 3) for over in (0, 7, 14, 21, 24)]
-    found = [sparsity.share_at(config, stage) for stage in range(plan.stages + 1)]
+    found = [sparsity.share_at(config, stage) for stage in range(schedule.stages + 1)]
     assert found == pytest.approx(expected)
     assert found[-1] == 0.8
     reached = [step for step in range(41) if sparsity.is_reached(config, step)]
     assert reached == list(range(34, 41))
 
 
-def test_a_plan_of_no_length_ends_with_the_first_update():
+def test_a_schedule_of_no_length_ends_with_the_first_update():
     config = sparse_config(sparsity=0.5, sparsity_begin=0.0, sparsity_end=0.0)
-    assert sparsity.plan_of(config)[:2] == (0, 1)
+    assert sparsity.sparsity_schedule(config)[:2] == (0, 1)
     assert sparsity.share_at(config, 1) == 0.5
     assert sparsity.is_reached(small_config(), 0)
 
@@ -193,7 +193,7 @@ BOTH = pytest.mark.parametrize("config", [EARLY, PATTERN], ids=["share", "patter
 @BOTH
 def test_eight_devices_that_share_a_kernel_set_the_same_zeros_as_one(config):
     dense = jax.device_get(jax.jit(lambda: steps.init_state(config, OBJECTIVE))()).params
-    step = jnp.int32(sparsity.plan_of(config).end - 1)
+    step = jnp.int32(sparsity.sparsity_schedule(config).end - 1)
     program = jax.jit(lambda params: sparsity.sparsified(config, params, params, step))
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=2, sequence=2), jax.devices()[:8])
     shardings = rules.tree_shardings(mesh, OBJECTIVE.logical_axes())
