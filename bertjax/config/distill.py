@@ -1,5 +1,6 @@
 """Configuration of distillation: the teacher, and the terms that a student learns from it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -8,7 +9,10 @@ from bertjax.config.field_types import check_fields
 from bertjax.config.range_checks import fit_int32, not_negative, positive
 from bertjax.errors import check
 
-TERMS = ("soft", "cosine", "embedding", "hidden", "attention", "relation")
+SOFT = "soft"
+TERMS_OF_LAYERS = ("cosine", "embedding", "hidden", "attention", "relation")
+"""What a student may learn from the embeddings and layers of its teacher."""
+TERMS = (SOFT, *TERMS_OF_LAYERS)
 """What a student may learn from its teacher."""
 WEIGHTS = ("objective_weight", *(f"{term}_weight" for term in TERMS))
 OF_LAYERS = ("hidden_weight", "attention_weight")
@@ -93,6 +97,11 @@ class DistillConfig:
             found="no weight above 0",
             expected="one or more terms to learn",
         )
+
+    def weights_of(self, terms: Collection[str]) -> dict[str, float]:
+        """Return the weights of those `terms` that are learned."""
+        by_term = {term: getattr(self, f"{term}_weight") for term in terms}
+        return {term: weight for term, weight in by_term.items() if weight > 0}
 
     @property
     def compares_layers(self) -> bool:

@@ -1,8 +1,9 @@
-"""Fine-tuning with a teacher: its soft labels are a term beside the labels of the tasks."""
+"""Fine-tuning with a teacher: its soft labels and layers are terms beside the tasks' labels."""
 
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bertjax.config import Config, DistillConfig
-from bertjax.config.distill import TERMS
+from bertjax.config.distill import SOFT, TERMS
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.batches import plain_batch, task_of
@@ -19,9 +20,10 @@ from bertjax.finetuning.load import Finetuned, load_finetuned, read_tasks
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import TASKS, TEACHER, Params
 from bertjax.model.heads.soft_targets import weighted_sum
-from bertjax.model.layout import Layout
-from bertjax.tasks.task import Task
+from bertjax.model.layout import ANYWHERE, Layout
+from bertjax.tasks.task import Task, TaughtTask
 from bertjax.training.batch_source import BatchSource
+from bertjax.training.distillation.layer_terms import Both, LayerTerms, mean_terms
 from bertjax.training.distillation.student import (
     check_start,
     log_start,
@@ -30,6 +32,7 @@ from bertjax.training.distillation.student import (
 )
 from bertjax.training.distillation.teacher import (
     Teacher,
+    check_layer_terms,
     check_same_tokenizer,
     open_teacher,
     teacher_digest,
@@ -38,15 +41,13 @@ from bertjax.training.objective import Given
 from bertjax.training.provenance.data_record import TEACHER_DIGEST
 from bertjax.types import Batch
 
-# Terms of the teacher's layers, which the tasks' own forward pass does not keep.
-OF_TEXT = tuple(f"{term}_weight" for term in TERMS if term != "soft")
-
 
 class Counts(NamedTuple):
-    """The divisors of the two losses of a batch."""
+    """The divisors of the losses of a batch."""
 
     labels: Array
-    soft: Array
+    terms: dict[str, Array]
+    """Those of the terms that are learned from the teacher."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,32 @@ class DistilledTasks(TaskObjective):
     teacher: TaskObjective | None = None
     settings: DistillConfig = field(default_factory=DistillConfig)
 
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term that is learned."""
+        return self.settings.weights_of(TERMS)
+
+    @cached_property
+    def layer_terms(self) -> LayerTerms:
+        """The terms of the layers of both."""
+        assert self.teacher is not None
+        return LayerTerms(self.model, self.teacher.model, self.settings)
+
+    def init(self, key: Array) -> Params:
+        """Return new parameters: those of `TaskObjective`, and of the terms of the layers."""
+        # The numbers before it are those of the heads.
+        own = self.layer_terms.init(jax.random.fold_in(key, len(self.tasks) + 1))
+        return {**super().init(key), **own}
+
     def initial_params(self, new: Params, restored: Params) -> Params:
         """Return the parameters that a run begins with; a teacher's heads come with its layers."""
         own = {group: leaves for group, leaves in restored.items() if group != TASKS}
         params: dict[str, Any] = {**super().initial_params(new, own)}
         return {**params, TASKS: {**params[TASKS], **restored.get(TASKS, {})}}
+
+    def logical_axes(self) -> Params:
+        """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""
+        return {**super().logical_axes(), **self.layer_terms.logical_axes()}
 
     def prepare(self, batch: Batch, key: Array | None = None, step: ArrayLike = 0) -> Batch:
         """Return the batch as it is: student and teacher may have other token types."""
@@ -71,51 +93,84 @@ class DistilledTasks(TaskObjective):
 
     def counts(self, batch: Batch) -> Counts:  # type: ignore[override]
         """Return the divisors of the batch's losses."""
-        task, plain = self.by_name[task_of(batch)], plain_batch(batch)
-        return Counts(task.count(plain), jnp.sum(task.soft_weights(plain)))
+        task, plain = _task_of(self, batch), plain_batch(batch)
+        counts = {SOFT: jnp.sum(task.soft_weights(plain))} if SOFT in self.weights else {}
+        rows = task.encoder_rows(plain, ANYWHERE)
+        return Counts(task.count(plain), {**counts, **self.layer_terms.counts(rows)})
 
     def sums(
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
     ) -> dict[str, dict[str, Array]]:
-        """Return the sums of the batch's task, with `soft_loss` and `soft_count`, by its name."""
+        """Return the sums of the batch's task by its name.
+
+        Each term that is learned from the teacher is among them, as `TERM_loss` and `TERM_count`.
+        """
         assert self.teacher is not None
-        task = self.by_name[task_of(batch)]
+        task, taught_task = _task_of(self, batch), _task_of(self.teacher, batch)
         plain = plain_batch(super().prepare(batch))
-        own = self.rounded(params)
-        logits = task.logits(self.model, own, plain, key=key, layout=layout)
-        taught_batch = plain_batch(self.teacher.prepare(batch))
-        taught = self.teacher.by_name[task.name].logits(
-            self.teacher.model, params[TEACHER], taught_batch, key=None, layout=layout
+        taught_plain = plain_batch(self.teacher.prepare(batch))
+        both = Both(self.rounded(params), params[TEACHER])
+        rows = Both(
+            task.encoder_rows(plain, layout), taught_task.encoder_rows(taught_plain, layout)
         )
-        weights = task.soft_weights(plain)
-        losses = task.soft_losses(logits, taught, plain, self.settings.temperature)
-        soft = {"soft_loss": weighted_sum(losses, weights), "soft_count": jnp.sum(weights)}
-        return {task.name: {**task.sums(logits, plain), **soft}}
+        encoded = self.layer_terms.encode(both, rows, key=key, layout=layout)
+        logits = task.head_logits(
+            self.model, both.own, encoded.own.hidden_BxLxD, rows.own, key=key, layout=layout
+        )
+        found: dict[str, Array] = {}
+        if SOFT in self.weights:
+            taught = taught_task.head_logits(
+                self.teacher.model,
+                both.taught,
+                encoded.taught.hidden_BxLxD,
+                rows.taught,
+                key=None,
+                layout=layout,
+            )
+            losses = task.soft_losses(logits, taught, plain, self.settings.temperature)
+            found[SOFT] = weighted_sum(losses, task.soft_weights(plain))
+        found |= self.layer_terms.sums(both, rows, encoded, layout)
+        counts = self.counts(batch).terms
+        named = {f"{term}_loss": value for term, value in found.items()}
+        named |= {f"{term}_count": counts[term] for term in found}
+        return {task.name: {**task.sums(logits, plain), **named}}
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Any) -> Array:
-        """Return the weighted sum of the two mean losses; `counts` may be of a larger batch."""
+        """Return the weighted sum of the mean losses; `counts` may be of a larger batch."""
+        total = self.settings.objective_weight * super().loss(sums, counts.labels)
+        for term, mean in self._term_means(sums, counts).items():
+            total += self.weights[term] * mean
+        return total
+
+    def _term_means(self, sums: dict[str, dict[str, Array]], counts: Counts) -> dict[str, Array]:
         (own,) = sums.values()  # a batch is of one task
-        labels = super().loss(sums, counts.labels)
-        soft = own["soft_loss"] / jnp.where(counts.soft > 0, counts.soft, 1)
-        settings = self.settings
-        return settings.objective_weight * labels + settings.soft_weight * soft
+        return mean_terms({term: own[f"{term}_loss"] for term in self.weights}, counts.terms)
 
     def means(self, sums: dict[str, dict[str, Array]]) -> dict[str, Array]:
-        """Return the metrics: those of `TaskObjective`, where `loss` is the sum of both terms.
+        """Return the metrics: those of `TaskObjective`, where `loss` is the sum of all terms.
 
-        The loss of the labels alone is `label_loss`, that of the teacher's `soft_loss`.
+        The loss of the labels alone is `label_loss`, that of each term `TERM_loss`.
         """
         ((name, own),) = sums.items()
-        labels = {key: value for key, value in own.items() if not key.startswith("soft_")}
+        counts = Counts(own["count"], {term: own[f"{term}_count"] for term in self.weights})
+        of_terms = {f"{term}_{part}" for term in self.weights for part in ("loss", "count")}
+        labels = {key: value for key, value in own.items() if key not in of_terms}
         suffix = f"/{name}" if len(self.tasks) > 1 else ""
         means = super().means({name: labels})
-        count = jnp.where(own["soft_count"] > 0, own["soft_count"], 1)
+        terms = self._term_means(sums, counts)
         return {
             **means,
-            "loss": self.loss(sums, Counts(own["count"], own["soft_count"])),
+            "loss": self.loss(sums, counts),
             f"label_loss{suffix}": means[f"loss{suffix}"],
-            f"soft_loss{suffix}": own["soft_loss"] / count,
+            **{f"{term}_loss{suffix}": mean for term, mean in terms.items()},
         }
+
+
+def _task_of(objective: TaskObjective, batch: Batch) -> TaughtTask:
+    """Return the task of a batch; `check_taught` has refused those that cannot be taught."""
+    task = objective.by_name[task_of(batch)]
+    assert isinstance(task, TaughtTask)
+    return task
 
 
 def check_taught(
@@ -124,15 +179,8 @@ def check_taught(
     """Return `config` with the teacher's layers; check what the two must have in common.
 
     Raises `UserError` for a teacher with another tokenizer, without a task of the student, or with
-    other labels of it; and for terms that need the layers of both.
+    other labels of it; and for terms by which the two models cannot be compared.
     """
-    for name in OF_TEXT:
-        check(
-            getattr(config.distill, name) == 0,
-            where=f"distill.{name}",
-            found=getattr(config.distill, name),
-            expected="0 for tasks, of which the teacher's labels are learned alone",
-        )
     check_same_tokenizer(teacher, tokenizer, where="the student's tokenizer")
     by_name = {task.name: task for task in read_tasks(teacher.checkpoint)}
     for task in tasks:
@@ -144,6 +192,7 @@ def check_taught(
         expected=f"at most the teacher's positions ({teacher.model.max_length})",
     )
     config = with_layers(config, teacher.model)
+    check_layer_terms(config.distill, config.model, teacher.model)
     if config.distill.start == "teacher" and not config.init_from:
         check_start(config.distill, config.model, teacher.model)
     return config
@@ -153,7 +202,7 @@ def _check_task(config: Config, task: Task, taught: dict[str, Task]) -> None:
     """Raise `UserError` unless a task of the student can learn from the teacher's of its name."""
     where = f"distill.teacher: task {task.name}"
     check(
-        task.has_soft_labels,
+        isinstance(task, TaughtTask),
         where=where,
         found="a task that generates texts",
         expected="one with labels, numbers or answers",

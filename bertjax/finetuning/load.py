@@ -11,7 +11,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.json_values import shown, value_of
-from bertjax.model.functional import Params
+from bertjax.model.functional import DISTILLATION, Params
 from bertjax.model.sparse.choice import with_sparse_products
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
@@ -68,7 +68,8 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     # Only shapes are computed: the values of new parameters would be replaced at once.
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
-    params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
+    target = rules.with_shardings(shapes, shardings)
+    params = checkpoint.restore_params(folder, target, ignored_groups=(DISTILLATION,))
     kinds = {task.name: registry.kind_of(task).name for task in tasks}
     return Finetuned(config, run_dir, folder, objective, kinds, params)
 

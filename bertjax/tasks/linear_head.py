@@ -5,13 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional, random_bits
 from bertjax.model.functional import TASKS, Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear
-from bertjax.types import Batch
 
 # Number that is folded into the step's key. The encoder uses the key without it, so the two draw
 # different random numbers.
@@ -27,7 +27,8 @@ def pooled_logits(
     config: ModelConfig,
     params: Params,
     head: Params,
-    batch: Batch,
+    hidden_BxLxD: Array,
+    input_mask: ArrayLike,
     *,
     key: Array | None,
     layout: Layout,
@@ -36,9 +37,8 @@ def pooled_logits(
 
     If a `key` is given, dropout of rate `hidden_dropout_prob` is applied before the layer.
     """
-    hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     # The mean of the hidden states, which some poolers read, leaves padding out.
-    pooled = functional.pool(config, params, hidden, input_mask=batch["input_mask"])
+    pooled = functional.pool(config, params, hidden_BxLxD, input_mask=input_mask)
     # Dropout comes after the pooler, as in run_classifier.py of the original BERT.
     return linear(config, head, dropped(config, pooled, key, layout))
 
@@ -47,7 +47,7 @@ def token_logits(
     config: ModelConfig,
     params: Params,
     head: Params,
-    batch: Batch,
+    hidden_BxLxD: Array,
     *,
     key: Array | None,
     layout: Layout,
@@ -58,8 +58,7 @@ def token_logits(
     If a `key` is given and `dropout` is true, dropout of rate `hidden_dropout_prob` is applied
     before the layer.
     """
-    hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
-    hidden = functional.pool_tokens(config, params, hidden)
+    hidden = functional.pool_tokens(config, params, hidden_BxLxD)
     # As BertForTokenClassification of transformers has it.
     if dropout:
         hidden = dropped(config, hidden, key, layout)

@@ -5,7 +5,7 @@ Each kind of task is a folder beside this file, with frozen dataclasses that imp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.heads.soft_targets import soft_losses
 from bertjax.model.layout import Layout
@@ -74,11 +75,6 @@ class TaskModel(Protocol):
         """True if predictions come from `generate`, not from `outputs`."""
         ...
 
-    @property
-    def has_soft_labels(self) -> bool:
-        """True if a student can learn the logits of a teacher, by `soft_losses`."""
-        ...
-
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """Return new parameters of the head."""
         ...
@@ -119,18 +115,6 @@ class TaskModel(Protocol):
 
         `loss` is in nats. `count` is the result of the method `count`; the other sums are to be
         divided by it.
-        """
-        ...
-
-    def soft_weights(self, batch: Batch) -> Array:
-        """Return the weight of each loss of `soft_losses`, float32; 0 where it does not count."""
-        ...
-
-    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
-        """Return the losses of a student's logits against a teacher's, float32.
-
-        The shape is that of `soft_weights`. For classes they are T^2 times the divergence of the
-        teacher's probabilities at temperature T, in nats (arXiv 1503.02531).
         """
         ...
 
@@ -188,6 +172,43 @@ class Task(TaskModel, Protocol):
         ...
 
 
+@runtime_checkable
+class TaughtTask(Task, Protocol):
+    """A task that a student can learn from a teacher's outputs and layers.
+
+    Its `logits` are `head_logits` of what the encoder computes of `encoder_rows`.
+    """
+
+    def encoder_rows(self, batch: Batch, layout: Layout) -> Batch:
+        """Return the arrays that the encoder reads, with rows [R, L]."""
+        ...
+
+    def head_logits(
+        self,
+        config: ModelConfig,
+        params: Params,
+        hidden_BxLxD: Array,
+        rows: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
+        """Return the head's outputs on the hidden states of `encoder_rows`."""
+        ...
+
+    def soft_weights(self, batch: Batch) -> Array:
+        """Return the weight of each loss of `soft_losses`, float32; 0 where it does not count."""
+        ...
+
+    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
+        """Return the losses of a student's logits against a teacher's, float32.
+
+        The shape is that of `soft_weights`. For classes they are T^2 times the divergence of the
+        teacher's probabilities at temperature T, in nats (arXiv 1503.02531).
+        """
+        ...
+
+
 class LinearHeadTask:
     """Default methods of tasks with one linear layer as their head.
 
@@ -196,7 +217,6 @@ class LinearHeadTask:
     """
 
     generates = False
-    has_soft_labels = True
 
     @property
     def metric_scale(self) -> Scale:
@@ -206,6 +226,37 @@ class LinearHeadTask:
     def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the new head: pretrained models have none."""
         return new
+
+    def logits(
+        self,
+        config: ModelConfig,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
+        """Return the outputs of encoder and head; their shape is that of `head_logits`."""
+        rows = self.encoder_rows(batch, layout)
+        hidden = functional.encode(config, params, rows, key=key, layout=layout).hidden_BxLxD
+        return self.head_logits(config, params, hidden, rows, key=key, layout=layout)
+
+    def encoder_rows(self, batch: Batch, layout: Layout) -> Batch:
+        """Return the arrays that the encoder reads, with rows [R, L]: those of the batch."""
+        return batch
+
+    def head_logits(
+        self,
+        config: ModelConfig,
+        params: Params,
+        hidden_BxLxD: Array,
+        rows: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
+        """Return the head's outputs on the hidden states of `encoder_rows`."""
+        raise NotImplementedError
 
     def generate(
         self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout

@@ -4,7 +4,7 @@
 
 The student starts from every second layer of the teacher, head included, unless `--init-from` names
 a student that was distilled on text before. `--distill.objective-weight 0` leaves out the true
-labels.
+labels. The terms of layers, as `--distill.hidden-weight`, are for tasks too.
 """
 
 from bertjax.config import Config, DistillConfig, FinetuneConfig, OptimizerConfig, TrainConfig

@@ -1,4 +1,4 @@
-"""Soft labels of a fine-tuned teacher beside the labels of a task."""
+"""Soft labels and layers of a fine-tuned teacher beside the labels of a task."""
 
 import contextlib
 import dataclasses
@@ -10,6 +10,7 @@ from etils import epath
 
 import bertjax
 from bertjax.config import DistillConfig, TrainConfig
+from bertjax.config.distill import TERMS_OF_LAYERS
 from bertjax.errors import UserError
 from bertjax.finetuning.distillation import DistilledTasks
 from bertjax.finetuning.load import load_finetuned
@@ -21,10 +22,14 @@ from bertjax.tasks import registry
 from bertjax.tasks.classification.multi_label import MultiLabel
 from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
+from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training import checkpoint
+from bertjax.training.distillation.objective import DistilledPretraining
 from bertjax.training.integrity.record import read_saved_arrays
+from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.pretraining import pretraining
 from bertjax.training.saved_model import save_model
 from tests.factory import random_batch, small_config
 from tests.tasks.tiny import MODEL, TOKENIZER, save_start, sentences, write_table
@@ -138,6 +143,51 @@ def test_the_loss_is_that_of_the_labels_and_of_the_teachers(task, largest):
     assert float(means["loss"]) == pytest.approx(total, rel=1e-5)
 
 
+LAYER_TERMS = {
+    "objective_weight": 0.0, "soft_weight": 0.0, "cosine_weight": 2.0, "embedding_weight": 3.0,
+    "hidden_weight": 0.5, "attention_weight": 0.25, "relation_weight": 4.0,
+    "teacher_layers": (1, 3),
+}  # fmt: skip
+CHOICE = Choice("choice", 2)
+
+
+@pytest.mark.parametrize("task", [TAGS, CHOICE], ids=lambda task: task.name)
+def test_the_terms_of_layers_are_those_of_pretraining_on_the_same_rows(task, largest):
+    settings = DistillConfig(**LAYER_TERMS)
+    objective = DistilledTasks(MODEL, (task,), 0, TaskObjective(BIG, (task,)), settings)
+    rows = random_batch(np.random.default_rng(3), ROWS)
+    rows = {name: rows[name] for name in ("input_ids", "input_mask", "segment_ids")}
+    # Rows that fill up a batch are padding alone.
+    rows["input_mask"] *= REAL.astype(np.int32)[:, None] if task is TAGS else 1
+    if task is TAGS:
+        batch = batch_of(TAGS) | rows
+    else:
+        own = {"item_weights": np.ones(3, np.float32), "labels": np.array([0, 1, 1], np.int32)}
+        batch = {name: values.reshape(3, 2, -1) for name, values in rows.items()}
+        batch |= {f"choice/{name}": values for name, values in own.items()}
+    config = small_config(model=MODEL, data={"sentence_objective": "none"})
+    of_text = DistilledPretraining(pretraining(config), BIG, settings)
+    taught = functional.init(BIG, jax.random.key(1))
+
+    @jax.jit
+    def found(key):
+        params = {**objective.init(key), TEACHER: taught}
+        sums = objective.sums(params, batch, key=None, layout=ANYWHERE)
+        expected = of_text.means(of_text.sums(params, rows, key=None, layout=ANYWHERE))
+        return objective.means(sums), objective.loss(sums, objective.counts(batch)), expected
+
+    means, loss, expected = found(jax.random.key(0))
+    named = [name for name in expected if name != "loss"]
+    assert sorted(named) == sorted(f"{term}_loss" for term in TERMS_OF_LAYERS)
+    for name in named:
+        assert float(means[name]) > 0
+        largest(f"terms of layers, {name}", abs(float(means[name] - expected[name])), 1e-6)
+    assert float(loss) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert float(means["loss"]) == pytest.approx(float(loss), rel=1e-6)
+    # The labels have no weight, and their loss is said all the same.
+    assert float(means["label_loss"]) > 0
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """A folder with a task and a teacher that has its head, as current folder."""
@@ -196,8 +246,36 @@ def test_a_student_starts_from_layers_and_head_and_learns_from_both(library):
 
 
 @pytest.mark.slow
-def test_a_student_that_was_killed_goes_on_bit_for_bit_and_not_with_another_teacher(library):
-    config = config_of(finetune={"epochs": 2.0})
+def test_layers_are_learnt_first_and_labels_from_there_as_tinybert_does(library):
+    terms = {name: value for name, value in LAYER_TERMS.items() if name != "teacher_layers"}
+    # Otherwise this student, whose teacher is random and small, has hardly anything to learn.
+    layers = config_of(
+        distill={**terms, "start": "random"},
+        train={"log_every_steps": 1},
+        finetune={"restore_best": False},
+    )
+    first = bertjax.finetune(layers, "runs/layers")
+    lines = [line for line in read_entries(first.run_dir) if line["split"] == "train"]
+    assert lines[-1]["hidden_loss"] < lines[0]["hidden_loss"]
+    names = read_saved_arrays(first.checkpoint)
+    assert "params/distillation/hidden/kernel" in names
+    # What only the terms read is not in a model that is used, nor in the next run.
+    assert "distillation" not in load_finetuned("runs/layers").params
+    assert bertjax.evaluate("runs/layers").metrics["accuracy"] == first.metrics["accuracy"]
+    second = bertjax.finetune(config_of(init_from="runs/layers"), "runs/labels")
+    assert not any("distillation" in name for name in read_saved_arrays(second.checkpoint))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terms", [{}, {"hidden_weight": 1.0}], ids=["labels", "layers too"])
+def test_a_student_that_was_killed_goes_on_bit_for_bit_and_not_with_another_teacher(
+    library, monkeypatch, tmp_path, terms
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("start", "tasks"):
+        (tmp_path / name).symlink_to(library / name)
+    save_teacher("runs/teacher", seed=0)
+    config = config_of(finetune={"epochs": 2.0}, distill=terms)
     whole = bertjax.finetune(config, "runs/whole")
 
     def die(stage, done, total):
@@ -221,8 +299,8 @@ def test_a_student_that_was_killed_goes_on_bit_for_bit_and_not_with_another_teac
     ("changes", "message"),
     [
         (
-            {"distill": {"cosine_weight": 1.0}},
-            "distill.cosine_weight: found 1.0, expected 0 for tasks",
+            {"distill": {"relation_weight": 1.0, "relation_heads": 7}},
+            "distill.relation_heads: found 7, expected a divisor of 16, a width of the student",
         ),
         (
             {"finetune": {"tasks": ("fine:classification=tasks/good",)}},

@@ -33,10 +33,10 @@ def test_a_sentence_vector_that_is_a_mean_leaves_padding_out():
     params = functional.init(config, jax.random.key(0))
     head = init_linear(config, jax.random.key(1), 3)
     batch = {name: random_batch(np.random.default_rng(0), 4)[name] for name in INPUTS}
-    logits = jax.jit(
-        lambda batch: heads.pooled_logits(config, params, head, batch, key=None, layout=ANYWHERE)
-    )(batch)
     hidden = jax.jit(functional.encode, static_argnums=0)(config, params, batch).hidden_BxLxD
+    logits = heads.pooled_logits(
+        config, params, head, hidden, batch["input_mask"], key=None, layout=ANYWHERE
+    )
     for row, length in enumerate(batch["input_mask"].sum(axis=1)):
         expected = np.asarray(hidden)[row, :length].mean(axis=0) @ head["kernel"]
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-5)
@@ -54,7 +54,7 @@ def test_a_head_on_tokens_reads_what_the_pooler_computes_where_the_model_says_so
         hidden = functional.encode(config, params, batch).hidden_BxLxD
         positions = jnp.broadcast_to(jnp.arange(hidden.shape[1])[None, :], hidden.shape[:2])
         pooled = functional.pool(config, params, hidden, positions)
-        logits = heads.token_logits(config, params, head, batch, key=None, layout=ANYWHERE)
+        logits = heads.token_logits(config, params, head, hidden, key=None, layout=ANYWHERE)
         return hidden, pooled, logits
 
     hidden, pooled, logits = computed()

@@ -136,18 +136,21 @@ class TextTask(LinearHeadTask, ABC):
         """Return a new linear layer with one output for each label, or one output for a number."""
         return init_linear(config, key, max(1, len(self.labels)))
 
-    def logits(
+    def head_logits(
         self,
         config: ModelConfig,
         params: Params,
-        batch: Batch,
+        hidden_BxLxD: Array,
+        rows: Batch,
         *,
         key: Array | None,
         layout: Layout,
     ) -> Array:
         """Return the logits of the labels, float32 [B, C], or the predicted number, [B, 1]."""
         head = head_of(params, self.name)
-        return pooled_logits(config, params, head, batch, key=key, layout=layout)
+        return pooled_logits(
+            config, params, head, hidden_BxLxD, rows["input_mask"], key=key, layout=layout
+        )
 
     def encode(
         self,

@@ -57,25 +57,32 @@ class Choice(LinearHeadTask):
         """Return a new linear layer with one output; it is applied to each ending."""
         return init_linear(config, key, 1)
 
-    def logits(
+    def encoder_rows(self, batch: Batch, layout: Layout) -> Batch:
+        """Return the rows of all endings, [B x C, L]; in the batch they are [B, C, L]."""
+        items, choices, length = batch["input_ids"].shape
+        rows = {}
+        for name in MODEL_INPUTS:
+            # The axis of the items stays first, so each device keeps the rows of its own items.
+            flat = jnp.asarray(batch[name]).reshape(items * choices, length)
+            rows[name] = layout(flat, "batch", "length")
+        return rows
+
+    def head_logits(
         self,
         config: ModelConfig,
         params: Params,
-        batch: Batch,
+        hidden_BxLxD: Array,
+        rows: Batch,
         *,
         key: Array | None,
         layout: Layout,
     ) -> Array:
-        """Return the logit of each ending, float32 [B, C]; the batch's rows are [B, C, L]."""
-        items, choices, length = batch["input_ids"].shape
-        flat_batch = {}
-        for name in MODEL_INPUTS:
-            # The axis of the items stays first, so each device keeps the rows of its own items.
-            flat = jnp.asarray(batch[name]).reshape(items * choices, length)
-            flat_batch[name] = layout(flat, "batch", "length")
+        """Return the logit of each ending, float32 [B, C]."""
         head = head_of(params, self.name)
-        logits = pooled_logits(config, params, head, flat_batch, key=key, layout=layout)
-        return layout(logits.reshape(items, choices), "batch", None)
+        logits = pooled_logits(
+            config, params, head, hidden_BxLxD, rows["input_mask"], key=key, layout=layout
+        )
+        return layout(logits.reshape(-1, self.choices), "batch", None)
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss`, `count`, and `accuracy`, the total weight of the right predictions.

@@ -84,11 +84,12 @@ class Spans(LinearHeadTask):
         """Return a new linear layer with two outputs for each token: start and end of an answer."""
         return init_linear(config, key, 2)
 
-    def logits(
+    def head_logits(
         self,
         config: ModelConfig,
         params: Params,
-        batch: Batch,
+        hidden_BxLxD: Array,
+        rows: Batch,
         *,
         key: Array | None,
         layout: Layout,
@@ -96,7 +97,9 @@ class Spans(LinearHeadTask):
         """Return the logits of start and end, float32 [B, L, 2]."""
         head = head_of(params, self.name)
         # run_squad.py of the original BERT has no dropout before this head.
-        return token_logits(config, params, head, batch, key=key, layout=layout, dropout=False)
+        return token_logits(
+            config, params, head, hidden_BxLxD, key=key, layout=layout, dropout=False
+        )
 
     def count(self, batch: Batch) -> Array:
         """Return the sum of the weights of the items whose answer is known, a float32 scalar."""

@@ -59,7 +59,6 @@ class Seq2Seq:
 
     per_token = False
     generates = True
-    has_soft_labels = False
 
     @property
     def metric(self) -> str:
@@ -163,14 +162,6 @@ class Seq2Seq:
     def count(self, batch: Batch) -> Array:
         """Return the number of ids to predict: those of the targets, including `sep_id`."""
         return jnp.sum(self._labels(batch)[1])
-
-    def soft_weights(self, batch: Batch) -> Array:
-        """Raise `TypeError`: a target is learned from its true tokens."""
-        raise TypeError("no task with soft labels")
-
-    def soft_losses(self, logits: Array, taught: Array, batch: Batch, temperature: float) -> Array:
-        """Raise `TypeError`: a target is learned from its true tokens."""
-        raise TypeError("no task with soft labels")
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss`, `count` and `correct`, all counted in target ids.

@@ -82,18 +82,19 @@ class Tagging(LinearHeadTask):
         """Return a new linear layer with an output for each tag."""
         return init_linear(config, key, len(self.labels))
 
-    def logits(
+    def head_logits(
         self,
         config: ModelConfig,
         params: Params,
-        batch: Batch,
+        hidden_BxLxD: Array,
+        rows: Batch,
         *,
         key: Array | None,
         layout: Layout,
     ) -> Array:
         """Return the logits of each token's tags, float32 [B, L, C]."""
         head = head_of(params, self.name)
-        return token_logits(config, params, head, batch, key=key, layout=layout)
+        return token_logits(config, params, head, hidden_BxLxD, key=key, layout=layout)
 
     def count(self, batch: Batch) -> Array:
         """Return the sum over the words of (item weight) * (weight of the word's tag)."""

@@ -91,6 +91,11 @@ def check_models(settings: DistillConfig, student: ModelConfig, teacher: ModelCo
     """Raise `UserError` for the first term that two models cannot be compared by."""
     if settings.soft_weight > 0:
         _check_masked_words(student, teacher)
+    check_layer_terms(settings, student, teacher)
+
+
+def check_layer_terms(settings: DistillConfig, student: ModelConfig, teacher: ModelConfig) -> None:
+    """Raise `UserError` for the first term by which the layers of both cannot be compared."""
     if settings.cosine_weight > 0:
         _check_equal("cosine_weight", "hidden_size", student, teacher)
     if settings.attention_weight > 0:
