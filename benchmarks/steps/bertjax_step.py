@@ -20,7 +20,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.training import loop
 from bertjax.training.batch_source import BatchSource
 from bertjax.training.pretraining import pretraining
-from bertjax.training.step import abstract_state, init_state, lower_train_step
+from bertjax.training.step import jit_init, jit_train_step
 
 LOG_EVERY_STEPS = 10
 
@@ -58,20 +58,18 @@ def training(job: Job) -> Step:
     config = config_of(job)
     mesh, objective = make_mesh(config.mesh, jax.devices()[:1]), pretraining(config)
     shapes = abstract_batch(config, mesh)
-    step = lower_train_step(config, mesh, objective, abstract_state(config, mesh), shapes).compile()
     given = np.load(job["batch"])
     batch = {
         name: jax.device_put(given[name].astype(leaf.dtype).reshape(leaf.shape), leaf.sharding)
         for name, leaf in shapes.items()
     }
-    state = jax.device_put(init_state(config, objective), step.input_shardings[0][1])
-    seed = np.uint32(config.seed)
+    state = jit_init(config, mesh, objective).state()
+    step = jit_train_step(config, mesh, objective)
 
     def run(count: int) -> float:
         nonlocal state
         for _ in range(count):
-            # The empty mapping has the parameters of a teacher in a run of distillation.
-            state, metrics = step(seed, state, batch, {})
+            state, metrics = step(state, batch)
         return float(metrics["loss"])
 
     about = {
