@@ -15,8 +15,8 @@ TERMS_OF_LAYERS = ("cosine", "embedding", "hidden", "attention", "relation")
 TERMS = (SOFT, *TERMS_OF_LAYERS)
 """What a student may learn from its teacher."""
 WEIGHTS = ("objective_weight", *(f"{term}_weight" for term in TERMS))
-OF_LAYERS = ("hidden_weight", "attention_weight")
-"""Weights of the terms that compare each layer of the student with its layer of the teacher."""
+TERMS_OF_PAIRS = ("hidden", "attention")
+"""The terms that compare each layer of the student with its layer of the teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,4 +106,4 @@ class DistillConfig:
     @property
     def compares_layers(self) -> bool:
         """True if each layer of the student is compared with a layer of the teacher."""
-        return any(getattr(self, name) > 0 for name in OF_LAYERS)
+        return bool(self.weights_of(TERMS_OF_PAIRS))

@@ -94,9 +94,14 @@ class DistilledTasks(TaskObjective):
     def counts(self, batch: Batch) -> Counts:  # type: ignore[override]
         """Return the divisors of the batch's losses."""
         task, plain = _task_of(self, batch), plain_batch(batch)
-        counts = {SOFT: jnp.sum(task.soft_weights(plain))} if SOFT in self.weights else {}
         rows = task.encoder_rows(plain, ANYWHERE)
-        return Counts(task.count(plain), {**counts, **self.layer_terms.counts(rows)})
+        return Counts(task.count(plain), self._term_counts(task, plain, rows))
+
+    def _term_counts(self, task: TaughtTask, batch: Batch, rows: Batch) -> dict[str, Array]:
+        counts = self.layer_terms.counts(rows)
+        if SOFT in self.weights:
+            counts[SOFT] = jnp.sum(task.soft_weights(batch))
+        return counts
 
     def sums(
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
@@ -117,7 +122,7 @@ class DistilledTasks(TaskObjective):
         logits = task.head_logits(
             self.model, both.own, encoded.own.hidden_BxLxD, rows.own, key=key, layout=layout
         )
-        found: dict[str, Array] = {}
+        term_sums: dict[str, Array] = {}
         if SOFT in self.weights:
             taught = taught_task.head_logits(
                 self.teacher.model,
@@ -128,11 +133,11 @@ class DistilledTasks(TaskObjective):
                 layout=layout,
             )
             losses = task.soft_losses(logits, taught, plain, self.settings.temperature)
-            found[SOFT] = weighted_sum(losses, task.soft_weights(plain))
-        found |= self.layer_terms.sums(both, rows, encoded, layout)
-        counts = self.counts(batch).terms
-        named = {f"{term}_loss": value for term, value in found.items()}
-        named |= {f"{term}_count": counts[term] for term in found}
+            term_sums[SOFT] = weighted_sum(losses, task.soft_weights(plain))
+        term_sums |= self.layer_terms.sums(both, rows, encoded, layout)
+        named = {f"{term}_loss": value for term, value in term_sums.items()}
+        counts = self._term_counts(task, plain, rows.own)
+        named |= {f"{term}_count": value for term, value in counts.items()}
         return {task.name: {**task.sums(logits, plain), **named}}
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Any) -> Array:

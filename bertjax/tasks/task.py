@@ -3,6 +3,7 @@
 Each kind of task is a folder beside this file, with frozen dataclasses that implement `Task`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -209,7 +210,7 @@ class TaughtTask(Task, Protocol):
         ...
 
 
-class LinearHeadTask:
+class LinearHeadTask(ABC):
     """Default methods of tasks with one linear layer as their head.
 
     The head starts with new parameters, predictions are made from the logits, and `count` is the
@@ -245,6 +246,7 @@ class LinearHeadTask:
         """Return the arrays that the encoder reads, with rows [R, L]: those of the batch."""
         return batch
 
+    @abstractmethod
     def head_logits(
         self,
         config: ModelConfig,
@@ -256,7 +258,6 @@ class LinearHeadTask:
         layout: Layout,
     ) -> Array:
         """Return the head's outputs on the hidden states of `encoder_rows`."""
-        raise NotImplementedError
 
     def generate(
         self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout

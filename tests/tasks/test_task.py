@@ -8,21 +8,27 @@ import pytest
 
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.registry import KINDS
-from bertjax.tasks.task import EncodedExamples, LinearHeadTask, Task, TaskModel
+from bertjax.tasks.task import EncodedExamples, LinearHeadTask, Task, TaskModel, TaughtTask
 from tests.tasks.test_registry import TASKS
 from tests.tasks.tiny import MODEL
 
-MEMBERS = {
-    name: member
-    for name, member in {**vars(TaskModel), **vars(Task)}.items()
-    if not name.startswith("_")
-}
+
+def members_of(*protocols):
+    every = {name: member for each in protocols for name, member in vars(each).items()}
+    return {name: member for name, member in every.items() if not name.startswith("_")}
+
+
+OF_EACH = members_of(TaskModel, Task)
+TAUGHT = members_of(TaughtTask)
+"""What each kind with labels has besides, so that a student can learn it from a teacher."""
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_has_all_that_a_task_has_with_the_same_arguments(name):
     task = TASKS[name]
-    for member, expected in MEMBERS.items():
+    is_taught = name != "seq2seq"
+    assert isinstance(task, TaughtTask) == is_taught
+    for member, expected in {**OF_EACH, **(TAUGHT if is_taught else {})}.items():
         assert hasattr(task, member), member
         if callable(expected):
             result = list(inspect.signature(getattr(task, member)).parameters)
@@ -51,12 +57,11 @@ def test_each_kinds_head_has_axes_for_each_parameter(name):
 
 
 def test_a_linear_head_begins_new_and_generates_nothing():
-    new = {"kernel": np.zeros(3)}
-    assert (
-        LinearHeadTask().initial_params(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
-    )
+    task, new = TASKS["choice"], {"kernel": np.zeros(3)}
+    assert isinstance(task, LinearHeadTask)
+    assert task.initial_params(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
     with pytest.raises(TypeError, match="no task that generates"):
-        LinearHeadTask().generate(MODEL, {}, {}, layout=None)
+        task.generate(MODEL, {}, {}, layout=None)
 
 
 def test_items_are_counted_by_their_examples():

@@ -5,7 +5,7 @@ subclasses of `TextTask`: `SingleLabel`, `MultiLabel` and `Regression`.
 """
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -33,7 +33,7 @@ log = logging.getLogger("bertjax")
 
 
 @dataclass(frozen=True)
-class TextTask(LinearHeadTask, ABC):
+class TextTask(LinearHeadTask):
     """Base class of the tasks on texts.
 
     Raises `UserError` for a metric that does not fit the labels, for a wrong number of labels, and

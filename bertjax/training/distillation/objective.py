@@ -99,16 +99,16 @@ class DistilledPretraining:
         both = Both(params, params[TEACHER])
         batches = Both(_for_model(self.model, batch), _for_model(self.teacher, batch))
         encoded = self.layer_terms.encode(both, batches, key=key, layout=layout)
-        found: dict[str, Array] = {}
+        term_sums: dict[str, Array] = {}
         if SOFT in self.weights:
-            found[SOFT] = self._soft(both, batches, encoded, layout)
-        found |= self.layer_terms.sums(both, batches, encoded, layout)
+            term_sums[SOFT] = self._soft(both, batches, encoded, layout)
+        term_sums |= self.layer_terms.sums(both, batches, encoded, layout)
         own: Sums | tuple[()] = ()
         if self.settings.objective_weight > 0:
             own = pretraining_loss.sums_of_hidden(
                 self.model, params, batches.own, encoded.own.hidden_BxLxD, layout=layout
             )
-        return DistilledSums(own, found, self._term_counts(batch))
+        return DistilledSums(own, term_sums, self._term_counts(batch))
 
     def _soft(self, params: Both, batches: Both, encoded: Both, layout: Layout) -> Array:
         positions = batches.own["masked_lm_positions"]
